@@ -1,0 +1,103 @@
+# Everything that one does with a checkout. Needs Python 3.11 or 3.12, Java 17 or newer, and Maven.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test bench soak lint format install kafka proto clean jars model
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+PORT ?= 9092
+ARGS ?=
+
+UV_VERSION := 0.13.9
+# Without a fitting Python, any other one will do to install uv, which then fetches a fitting one.
+ifndef PYTHON
+PYTHON := $(shell for p in python3.11 python3.12 python3 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+endif
+
+RUN := .venv/bin/python -m
+UV := build/uv/bin/uv
+SYNC := $(if $(PYTHON),UV_PYTHON=$(PYTHON)) $(UV) sync --frozen --quiet
+PROTOC = $(RUN) grpc_tools.protoc -Iproto --python_out=$(1) --pyi_out=$(1) proto/headrace/v1/*.proto
+say = @echo "── $(1)"
+
+# Each of these files says that a step is done; what it depends on says when to do it again.
+UV_DONE := build/uv/.$(UV_VERSION)
+RUNTIME_DONE := .venv/.runtime
+ALL_DONE := .venv/.all
+JARS_DONE := build/jars/.done
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(RUNTIME_DONE) $(JARS_DONE) ## documents in, searchable out, workers killed, nothing lost
+	@exec $(RUN) harness.demo $(ARGS)
+
+test: $(ALL_DONE) $(JARS_DONE) ## run all tests (ARGS="-k words" for some)
+	$(call say,Tests)
+	@exec $(RUN) pytest $(ARGS)
+
+bench: $(ALL_DONE) $(JARS_DONE) ## measure throughput and latency, write the report
+	@exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(RUN) benchmarks $(ARGS)
+
+soak: $(ALL_DONE) $(JARS_DONE) ## the long fault runs
+	@exec $(RUN) harness.soak $(ARGS)
+
+lint: $(ALL_DONE) ## check style, types and generated code
+	$(call say,ruff)
+	@$(RUN) ruff check --quiet
+	@$(RUN) ruff format --check --quiet || { echo "Run make format."; exit 1; }
+	$(call say,mypy)
+	@$(RUN) mypy --no-error-summary .
+	$(call say,Generated code)
+	@rm -rf build/proto && mkdir -p build/proto
+	@$(call PROTOC,build/proto)
+	@for made in build/proto/headrace/v1/*; do \
+		cmp -s $$made headrace/v1/$${made##*/} || { echo "Run make proto."; exit 1; }; done
+
+format: $(ALL_DONE) ## format the code and fix what can be fixed
+	@$(RUN) ruff check --quiet --fix
+	@$(RUN) ruff format --quiet
+
+install: $(ALL_DONE) jars model ## create .venv with everything, fetch jars and model
+
+kafka: $(RUNTIME_DONE) $(JARS_DONE) ## a real Apache Kafka in the foreground (PORT=9092)
+	@exec $(RUN) harness.broker --port $(PORT) --folder data/kafka-$(PORT)
+
+proto: $(ALL_DONE) ## generate headrace/v1 from proto/
+	@$(call PROTOC,.)
+
+clean: ## remove what was built and installed; data/ stays
+	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+jars: $(JARS_DONE)
+
+model: $(ALL_DONE) $(JARS_DONE)
+	$(call say,The default model)
+	@.venv/bin/headrace model export
+
+$(UV_DONE):
+	$(call say,uv $(UV_VERSION))
+	@$(or $(PYTHON),python3) -m venv --clear build/uv
+	@build/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@touch $@
+
+$(RUNTIME_DONE): pyproject.toml uv.lock $(UV_DONE)
+	$(call say,Python packages to run it)
+	@# Inexact: what a full install has put there stays.
+	@$(SYNC) --inexact --extra openvino
+	@touch $@
+
+$(ALL_DONE): pyproject.toml uv.lock $(UV_DONE)
+	$(call say,All Python packages: several GB of them for torch; minutes the first time)
+	@$(SYNC) --all-extras --all-groups
+	@touch $(RUNTIME_DONE) $@
+
+$(JARS_DONE): deploy/kafka/pom.xml
+	$(call say,Apache Kafka and the default model from Maven Central)
+	@rm -rf build/jars
+	@mvn --quiet --batch-mode -Dstyle.color=never -f deploy/kafka/pom.xml package
+	@touch $@

@@ -1,0 +1,216 @@
+"""What commands need of the broker: to reach it, to read a partition to its end, to send."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import KafkaException
+
+from clients.errors import BrokerError
+from clients.kafka import CALL_TIMEOUT_S, KafkaConfig, reason
+from flows.parts import kafka_of
+from headrace.errors import UsageError
+from sources.lane import BATCH_RECORDS, LaneReader
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from confluent_kafka import KafkaError, Message
+    from confluent_kafka.admin import AdminClient
+    from confluent_kafka.admin._config import ConfigEntry, ConfigResource
+
+    from flows.settings import Settings
+    from operators.records import Headers, Lane
+
+__all__ = ["Record", "Sender", "connect", "last_words", "records", "resource_settings"]
+
+PATIENCE_S: Final = 10.0
+"""How long a command waits for a broker that is away: somebody is watching, unlike a flow."""
+
+DELIVERY_S: Final = 30.0
+QUEUE_KBYTES: Final = 65_536
+HEADER_BYTES: Final = 65_536
+POLL_S: Final = 0.2
+IDLE_S: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as Kafka holds it."""
+
+    lane: Lane
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+def connect(settings: Settings) -> KafkaConfig:
+    """How the broker is reached by a command, which gives up sooner than a flow.
+
+    Raises:
+        UsageError: `kafka.client` is not what librdkafka takes.
+    """
+    # Its lines would stand beside the error that tells the same.
+    logging.getLogger("librdkafka").setLevel(logging.CRITICAL)
+    kafka = kafka_of(settings)
+    kafka = replace(kafka, outage_s=min(kafka.outage_s, PATIENCE_S))
+    try:
+        kafka.admin()
+    except KafkaException as error:
+        raise UsageError(f"kafka.client: {reason(error)}") from error
+    return kafka
+
+
+def last_words(kafka: KafkaConfig) -> str:
+    """What a connection says of why it fails: a refused login or certificate shows only there."""
+    heard: list[str] = []
+
+    def hear(error: KafkaError) -> None:
+        heard.append(error.str())
+
+    consumer = kafka.consumer(error_cb=hear)
+    deadline = time.monotonic() + CALL_TIMEOUT_S
+    while not heard and time.monotonic() < deadline:
+        consumer.poll(POLL_S)
+    consumer.close()
+    return heard[0].replace("\n", " ") if heard else ""
+
+
+def resource_settings(
+    kafka: KafkaConfig, admin: AdminClient, resource: ConfigResource
+) -> dict[str, str]:
+    """The settings that a topic or a broker runs under.
+
+    Raises:
+        BrokerError: The broker can't be reached, or doesn't tell.
+    """
+
+    def ask() -> dict[str, ConfigEntry]:
+        asked = admin.describe_configs([resource], request_timeout=CALL_TIMEOUT_S)
+        entries: dict[str, ConfigEntry] = asked[resource].result()
+        return entries
+
+    found = kafka.patiently(f"reading the settings of {resource.name}", ask)
+    return {key: str(entry.value) for key, entry in found.items()}
+
+
+def records(
+    kafka: KafkaConfig, lane: Lane, start: int | None = None, end: int | None = None
+) -> Generator[Record]:
+    """The committed records of a partition, up to its end as it is at the first one.
+
+    Args:
+        kafka: The broker.
+        lane: The partition.
+        start: The first offset; the partition's own unless given.
+        end: The offset before which to stop.
+
+    Raises:
+        HeadraceError: The broker can't be reached, or the partition has no such offset.
+    """
+    reader = LaneReader(kafka, lane)
+    try:
+        marks = reader.watermarks()
+        # A read_committed end is before the first open transaction, so it can be reached; the
+        # reader's position passes over the control records that may be last before it.
+        end = marks.high if end is None else min(end, marks.high)
+        reader.start(marks.low if start is None else start)
+        yield from _until(reader, end, kafka)
+    finally:
+        reader.close()
+
+
+def _until(reader: LaneReader, end: int, kafka: KafkaConfig) -> Generator[Record]:
+    heard = time.monotonic()
+    while reader.position < end:
+        batch = reader.read(BATCH_RECORDS)
+        if batch is None:
+            if time.monotonic() - heard > kafka.outage_s:
+                raise BrokerError(
+                    f"kafka.bootstrap_servers: {kafka.bootstrap_servers}: reading {reader.lane}: "
+                    f"no answer for {kafka.outage_s:.0f} s"
+                )
+            time.sleep(IDLE_S)
+            continue
+        rows = zip(
+            batch.offsets, batch.timestamps, batch.keys, batch.values, batch.headers, strict=True
+        )
+        yield from (Record(reader.lane, *row) for row in rows if row[0] < end)
+        heard = time.monotonic()
+
+
+class Sender:
+    """Sends records, and counts those that the broker has acknowledged.
+
+    Args:
+        kafka: The broker.
+        max_record_bytes: Key and value of the largest record.
+
+    Attributes:
+        acknowledged: How many have arrived.
+    """
+
+    def __init__(self, kafka: KafkaConfig, max_record_bytes: int) -> None:
+        extra: dict[str, str | float] = {
+            "message.timeout.ms": int(DELIVERY_S * 1000),
+            "message.max.bytes": max(1_000_000, max_record_bytes + HEADER_BYTES),
+            "queue.buffering.max.kbytes": QUEUE_KBYTES,
+        }
+        if "partitioner" not in kafka.client:
+            # As the Java clients place keys: all of a document's records must share a partition.
+            extra["partitioner"] = "murmur2_random"
+        self._producer = kafka.producer(**extra)
+        self._failure: str | None = None
+        self.acknowledged = 0
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        partition: int = -1,
+    ) -> None:
+        """Send a record, as soon as there is room for it.
+
+        Raises:
+            BrokerError: This one or one before it was refused.
+        """
+        while True:
+            self._check()
+            try:
+                self._producer.produce(
+                    topic, value, key, partition, headers=list(headers), on_delivery=self._delivered
+                )
+            except BufferError:
+                self._producer.poll(POLL_S)
+            except KafkaException as error:
+                raise BrokerError(f"{topic}: not sent: {reason(error)}") from error
+            else:
+                self._producer.poll(0)
+                return
+
+    def finish(self) -> None:
+        """Wait until all that was sent has arrived.
+
+        Raises:
+            BrokerError: Something has not; the text tells of the first.
+        """
+        while self._producer.flush(POLL_S):
+            pass  # in short turns, between which Ctrl-C is heard
+        self._check()
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.acknowledged += 1
+        elif self._failure is None:
+            self._failure = f"{message.topic()}: not sent: {error.str()}"
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            raise BrokerError(f"{self._failure}; {self.acknowledged:,} records were sent")

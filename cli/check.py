@@ -1,0 +1,199 @@
+"""`headrace check`: all that a flow needs, looked at before it starts."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from confluent_kafka.admin._config import ConfigResource
+
+from cli.broker import connect, last_words, resource_settings
+from cli.output import emit, say
+from clients.errors import BrokerError
+from clients.kafka import CALL_TIMEOUT_S
+from flows.parts import encoder_of, max_message_bytes, model_source_of, table_of
+from headrace.errors import HeadraceError
+from operators.model import describe
+from sinks.errors import SinkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from clients.kafka import KafkaConfig
+    from flows.settings import Settings
+    from operators.model import Encoder
+
+__all__ = ["Item", "examine", "show"]
+
+State = Literal["ok", "warning", "problem"]
+
+STYLES: Final[dict[State, str]] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+DIMENSION: Final = 1024
+"""Taken for the size of messages while the model itself is not to be had."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """What was found of one thing."""
+
+    name: str
+    state: State
+    message: str
+
+
+def examine(load: Callable[[], Settings]) -> Iterator[Item]:
+    """What was found of each thing, good or bad, as soon as it is known.
+
+    Args:
+        load: Gives the settings.
+    """
+    try:
+        settings = load()
+        kafka = connect(settings)
+    except HeadraceError as error:
+        yield Item("settings", "problem", str(error))
+        return
+    yield Item("settings", "ok", "valid")
+    model, encoder = _model(settings)
+    yield from _broker(settings, kafka, encoder.dimension if encoder else DIMENSION)
+    yield model
+    yield _table(settings, encoder)
+
+
+def show(items: Iterator[Item], *, as_json: bool) -> bool:
+    """Print what was found.
+
+    Returns:
+        Whether there is no problem.
+    """
+    found: list[Item] = []
+    for item in items:
+        found.append(item)
+        if not as_json:
+            say(f"{item.state:<8} {item.name}: {item.message}", STYLES[item.state])
+    if as_json:
+        emit([asdict(item) for item in found])
+    return all(item.state != "problem" for item in found)
+
+
+def _broker(settings: Settings, kafka: KafkaConfig, dimension: int) -> Iterator[Item]:
+    """The broker, and each topic on it."""
+    names = _topics(settings)
+    admin = kafka.admin()
+    try:
+        found = kafka.patiently("asking", lambda: admin.list_topics(timeout=CALL_TIMEOUT_S))
+    except BrokerError as error:
+        words = last_words(kafka)
+        yield Item("kafka", "problem", f"{error}; {words}" if words else str(error))
+        return
+    count = f"{len(found.brokers)} broker{'s' * (len(found.brokers) != 1)}"
+    yield Item("kafka", "ok", f"{count} at {kafka.bootstrap_servers}")
+    present = kafka.partitions([topic for _, topic in names])
+    size = max_message_bytes(settings, dimension)
+    for setting, topic in names:
+        yield _topic(kafka, setting, topic, present.get(topic), size)
+
+
+def _topics(settings: Settings) -> list[tuple[str, str]]:
+    """Each topic, after the setting that names it."""
+    outputs = [
+        ("embeddings.topic", settings.embeddings.topic),
+        ("dead_letters.topic", settings.dead_letters.topic),
+    ]
+    return [*(("source.topics", topic) for topic in settings.source.topics), *outputs]
+
+
+def _topic(
+    kafka: KafkaConfig, setting: str, topic: str, partitions: Sequence[int] | None, size: int
+) -> Item:
+    name = f"{setting} {topic}"
+    if partitions is None:
+        return Item(name, "problem", "there is no such topic; make it: headrace topics create")
+    try:
+        held = resource_settings(kafka, kafka.admin(), ConfigResource("topic", topic))
+    except BrokerError as error:
+        return Item(name, "warning", f"its settings can't be looked at: {error}")
+    wrong = list(_unfit(setting, held, size))
+    if not wrong:
+        return Item(name, "ok", f"{len(partitions)} partition{'s' * (len(partitions) != 1)}")
+    change = ",".join(wanted for _, wanted in wrong)
+    return Item(
+        name,
+        "warning",
+        f"{'; '.join(fault for fault, _ in wrong)}; set it: kafka-configs.sh --alter "
+        f"--entity-type topics --entity-name {topic} --add-config {change}",
+    )
+
+
+def _unfit(setting: str, held: dict[str, str], size: int) -> Iterator[tuple[str, str]]:
+    """What does not fit of a topic's settings, and what should stand there."""
+    policy = held.get("cleanup.policy", "")
+    if setting == "embeddings.topic" and policy != "compact":
+        yield (
+            f"cleanup.policy is {policy}, which keeps what is stale or drops what is not",
+            ("cleanup.policy=compact"),
+        )
+    if setting == "dead_letters.topic" and "compact" in policy:
+        yield (
+            f"cleanup.policy is {policy}, which refuses records without a key",
+            ("cleanup.policy=delete"),
+        )
+    largest = int(held.get("max.message.bytes", size))
+    if setting != "source.topics" and largest < size:
+        yield (
+            f"max.message.bytes is {largest}, a record may have {size}",
+            (f"max.message.bytes={size}"),
+        )
+
+
+def _model(settings: Settings) -> tuple[Item, Encoder | None]:
+    try:
+        encoder = encoder_of(settings)
+        encoder.encode(["Is it there?"])
+        model = settings.model
+        told = describe(model_source_of(settings), runtime=model.runtime, precision=model.precision)
+    except HeadraceError as error:
+        return Item("model", "problem", str(error)), None
+    message = (
+        f"{encoder.name} ({encoder.fingerprint}): {encoder.dimension} dimensions, "
+        f"{told['runtime']} {told['precision']}"
+    )
+    return Item("model", "ok", message), encoder
+
+
+def _table(settings: Settings, encoder: Encoder | None) -> Item:
+    name = f"table {settings.table.name}"
+    if encoder is None:
+        return Item(name, "warning", "not looked at: what fits it depends on the model")
+    store = table_of(settings, encoder)
+    try:
+        if store.exists():
+            store.ensure()
+            rows = store.open().count_rows(filter="NOT deleted")
+            return Item(name, "ok", f"{rows:,} row{'s' * (rows != 1)} in {store.uri}")
+        if store.is_local:
+            _probe(store.uri)
+    except HeadraceError as error:
+        return Item(name, "problem", str(error))
+    return Item(name, "ok", f"not there yet; the flow will make it in {store.uri}")
+
+
+def _probe(uri: str) -> None:
+    """Find out whether a folder could be made and written, without making it.
+
+    Raises:
+        SinkError: It could not.
+    """
+    folder = Path(uri).absolute()
+    folder = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SinkError(
+            f"table.uri: {uri}: {folder} can't be written: {error.strerror}; set another folder "
+            "or mend its rights or space"
+        ) from error

@@ -1,0 +1,241 @@
+# ruff: noqa: PLC0415 - a command imports what it needs, so that the others and --help are quick
+"""The commands and their options."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headrace.errors import HeadraceError
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+
+__all__ = ["app", "run"]
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Keeps a LanceDB table as fresh as a Kafka topic.\n\n"
+    "Settings come from HEADRACE_SECTION__NAME in the environment and from headrace.toml.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="The topics that a flow reads and writes.")
+model_app = typer.Typer(help="The model's bundle: graph, tokenizer and manifest.")
+dead_letters_app = typer.Typer(help="Records that could not be embedded.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(model_app, name="model")
+app.add_typer(dead_letters_app, name="dead-letters")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Code = Annotated[
+    str | None,
+    typer.Option(help="Only those with this code, such as bad_json.", metavar="CODE"),
+]
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: The command line; the program's own unless given.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+    """
+    try:
+        given = None if arguments is None else list(arguments)
+        code = app(given, prog_name="headrace", standalone_mode=False)
+    except HeadraceError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.TyperException as error:
+        where = getattr(getattr(error, "ctx", None), "command_path", "headrace")
+        told = error.format_message().rstrip(".")
+        return _fail(f"{told}; see: {where} --help", error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str, code: int) -> int:
+    line = " ".join(message.splitlines())
+    typer.echo(f"headrace: {line}", err=True)
+    return code
+
+
+def _settings() -> "Settings":
+    from flows.settings import load
+    from telemetry import logs
+
+    # What a command has to say it says itself, in one line.
+    logs.configure(level=logging.ERROR)
+    return load(os.environ, Path.cwd())
+
+
+@app.command("check")
+def check(as_json: AsJson = False) -> None:
+    """Look at all that a flow needs, and name what is wrong.
+
+    That is the settings, the broker, the topics, the model and the table; nothing is changed.
+    Exits with 1 if there is a problem; warnings are none.
+    """
+    from cli.check import examine, show
+
+    if not show(examine(_settings), as_json=as_json):
+        raise typer.Exit(1)
+
+
+@topics_app.command("create")
+def topics_create(
+    partitions: Annotated[
+        int, typer.Option(min=1, help="Of each source topic that is made.", metavar="N")
+    ] = 4,
+    replication: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies of each partition. [default: the broker's]", metavar="N"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the topics that are missing; those that are there stay as they are.
+
+    Embeddings: compacted, with as many partitions as the source topic has. Dead letters: not
+    compacted, one partition, kept for 30 days. All take records as large as the settings allow.
+    """
+    from cli.topics import create, show
+
+    show(create(_settings(), partitions, replication), as_json=as_json)
+
+
+@model_app.command("export")
+def model_export(as_json: AsJson = False) -> None:
+    """Build the model's bundle into the cache, and find out what runs it best here.
+
+    Does nothing where that was done before.
+    """
+    from cli.model import bundle, show
+
+    show(bundle(_settings()), ("path", "fingerprint"), as_json=as_json)
+
+
+@model_app.command("inspect")
+def model_inspect(as_json: AsJson = False) -> None:
+    """Show the model's bundle, and what runs it on this machine."""
+    from cli.model import bundle, show
+
+    show(bundle(_settings()), as_json=as_json)
+
+
+@app.command("load")
+def load(
+    file: Annotated[Path, typer.Argument(help="JSON lines; - is standard input.", metavar="FILE")],
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Where to. [default: the first of source.topics]", metavar="TOPIC"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Send documents from a file to the source topic, each acknowledged.
+
+    A line is {"id": …, "text": …} with, if wanted, "metadata" (an object) and "timestamp"
+    (milliseconds). Without "text" it changes only the metadata. {"id": …, "deleted": true}, or a
+    "text" of null without metadata, deletes the document. A wrong line ends it; what was before
+    it has been sent, and sending it again does no harm.
+    """
+    from cli.load import load as load_file
+    from cli.load import show
+
+    show(load_file(_settings(), file, topic), as_json=as_json)
+
+
+@app.command("search")
+def search(
+    words: Annotated[str, typer.Argument(help="What to look for.", metavar="WORDS")],
+    k: Annotated[int, typer.Option("-k", min=1, help="How many documents.", metavar="N")] = 10,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--filter", help="""What they must meet, such as "price < 20".""", metavar="SQL"
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the documents nearest to some words, as the table has them now."""
+    from cli.search import search as search_table
+    from cli.search import show
+
+    show(search_table(_settings(), words, k, where), as_json=as_json)
+
+
+@app.command("status")
+def status(
+    recovery: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="BYTEWAX_RECOVERY_DIRECTORY",
+            help="The flow's recovery folder, for the age of its last snapshot.",
+            metavar="DIR",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show lag, rows, freshness, model and the last snapshot."""
+    from cli.status import show
+    from cli.status import status as read_status
+
+    show(read_status(_settings(), recovery), as_json=as_json)
+
+
+@dead_letters_app.command("list")
+def dead_letters_list(
+    code: Code = None,
+    most: Annotated[
+        int, typer.Option("-n", min=1, help="At most so many, the newest.", metavar="N")
+    ] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show dead letters, each with its code, its source and what is wrong with it."""
+    from cli.dead_letters import choice, listing, show_list
+
+    chosen = choice(code)
+    show_list(listing(_settings(), chosen, most), as_json=as_json)
+
+
+@dead_letters_app.command("replay")
+def dead_letters_replay(
+    code: Code = None,
+    offset: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this one; may be given several times.", metavar="P:O"),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be sent.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters back to their source partitions, once what made them dead is mended.
+
+    Key, value and headers are the original's; the header headrace-replayed counts. They stay in
+    the dead-letter topic, so a second run sends them again. A document that has changed since
+    gets its older state back: look at the list first.
+    """
+    from cli.dead_letters import choice, replay, show_replay
+    from headrace.errors import UsageError
+
+    if everything == bool(code or offset):
+        raise UsageError("dead-letters replay: say which: --code, --offset, or --all alone")
+    chosen = choice(code, offset or ())
+    done = replay(_settings(), chosen, dry_run=dry_run)
+    show_replay(done, as_json=as_json)
+    if done.failed:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

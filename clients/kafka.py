@@ -1,0 +1,207 @@
+"""The one place that makes librdkafka clients, so that all are set up alike."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from clients.errors import BrokerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from tenacity import RetryCallState
+
+__all__ = ["AWAY", "CALL_TIMEOUT_S", "KafkaConfig", "is_away", "reason"]
+
+log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+CALL_TIMEOUT_S: Final = 5.0
+"""How long one call to the broker may take, in seconds."""
+
+REPORT_S: Final = 60.0
+"""How often a broker that stays away is named in the log, in seconds."""
+
+AWAY: Final = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - librdkafka's own codes are spelled so
+        KafkaError._TRANSPORT,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+        KafkaError.CONCURRENT_TRANSACTIONS,
+        KafkaError.NETWORK_EXCEPTION,
+    }
+)
+"""The codes of a broker that is away or still starting: to be tried again."""
+
+
+def reason(error: BaseException) -> str:
+    """What librdkafka says, in one line."""
+    kafka = error.args[0] if error.args else None
+    return str(kafka.str() if isinstance(kafka, KafkaError) else error).replace("\n", " ")
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error means that the broker is away, and not that the call is wrong."""
+    if not isinstance(error, KafkaException) or not error.args:
+        return False
+    kafka = error.args[0]
+    return isinstance(kafka, KafkaError) and (kafka.retriable() or kafka.code() in AWAY)
+
+
+@dataclass(frozen=True)
+class KafkaConfig:
+    """Which broker, under whose name, and how.
+
+    Attributes:
+        bootstrap_servers: As librdkafka takes them.
+        application_id: The consumer group, and the prefix of the transactional ids.
+        client: Settings passed on to librdkafka as they are.
+        outage_s: How long a broker may be away, in seconds.
+    """
+
+    bootstrap_servers: str
+    application_id: str
+    client: Mapping[str, str] = field(default_factory=dict, repr=False)  # it may hold secrets
+    outage_s: float = 120.0
+
+    def _common(self) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": self.application_id,
+            # A broker that comes back is found within a second, not within ten.
+            "reconnect.backoff.max.ms": 1000,
+            "socket.nagle.disable": True,
+            **self.client,
+        }
+
+    def consumer(self, **extra: str | float | bool | Callable[..., None]) -> Consumer:
+        """A consumer of the application's group that commits nothing by itself."""
+        config: dict[str, Any] = self._common() | {
+            "group.id": self.application_id,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "auto.offset.reset": "error",
+        }
+        return Consumer(config | extra, logger=logging.getLogger("librdkafka"))
+
+    def transactional_producer(self, name: str, **extra: str | float) -> Producer:
+        """A producer whose transactional id is the application's, for a part of that name."""
+        config: dict[str, Any] = self._common() | {
+            "transactional.id": f"{self.application_id}-{name}",
+            # Left open by a crash, a transaction holds up read_committed readers for this long
+            # unless its successor starts sooner and settles it.
+            "transaction.timeout.ms": 60_000,
+            "message.timeout.ms": 30_000,
+            "linger.ms": 5,
+            # The default of 100 ms is what back-to-back transactions otherwise wait for.
+            "retry.backoff.ms": 5,
+        }
+        return Producer(config | extra, logger=logging.getLogger("librdkafka"))
+
+    def producer(self, **extra: str | float) -> Producer:
+        """An idempotent producer without transactions."""
+        config: dict[str, Any] = self._common() | {
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+        }
+        return Producer(config | extra, logger=logging.getLogger("librdkafka"))
+
+    def admin(self) -> AdminClient:
+        """A client for topics and groups."""
+        return AdminClient(self._common(), logger=logging.getLogger("librdkafka"))
+
+    def patiently(self, what: str, call: Callable[[], Result]) -> Result:
+        """Make a call to the broker; while it is away, try again with growing pauses.
+
+        Args:
+            what: What is being done, for the log and the error.
+            call: The call.
+
+        Raises:
+            BrokerError: The broker was away for `outage_s`, or refused.
+        """
+        attempts = Retrying(
+            retry=retry_if_exception(is_away),
+            stop=stop_after_delay(self.outage_s),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5.0, jitter=0.1),
+            before_sleep=_Report(self.bootstrap_servers, what),
+            reraise=True,
+        )
+        try:
+            return attempts(call)
+        except KafkaException as error:
+            verb = f"no answer for {self.outage_s:.0f} s" if is_away(error) else "refused"
+            raise BrokerError(
+                f"kafka.bootstrap_servers: {self.bootstrap_servers}: {what}: {verb}: "
+                f"{reason(error)}"
+            ) from error
+
+    def partitions(self, topics: Collection[str]) -> dict[str, list[int]]:
+        """The partitions of those topics that exist.
+
+        Raises:
+            BrokerError: The broker can't be reached.
+        """
+        admin = self.admin()
+        found = self.patiently("reading topics", lambda: admin.list_topics(timeout=CALL_TIMEOUT_S))
+        return {
+            topic: sorted(found.topics[topic].partitions)
+            for topic in topics
+            if topic in found.topics and found.topics[topic].error is None
+        }
+
+    def committed(self, consumer: Consumer, topic: str, partition: int) -> int | None:
+        """The group's committed offset, None where it has none.
+
+        Raises:
+            BrokerError: The broker can't be reached.
+        """
+        wanted = [TopicPartition(topic, partition)]
+        [found] = self.patiently(
+            f"reading the committed offset of {topic}/{partition}",
+            lambda: consumer.committed(wanted, timeout=CALL_TIMEOUT_S),
+        )
+        return found.offset if found.offset >= 0 else None
+
+
+class _Report:
+    """Names a broker that is away in the log: at once, then once a minute."""
+
+    def __init__(self, servers: str, what: str) -> None:
+        self._servers = servers
+        self._what = what
+        self._last = 0.0
+
+    def __call__(self, state: RetryCallState) -> None:
+        now = time.monotonic()
+        if self._last and now - self._last < REPORT_S:
+            return
+        self._last = now
+        error = state.outcome.exception() if state.outcome else None
+        log.warning(
+            "broker away",
+            bootstrap_servers=self._servers,
+            stage=self._what,
+            error=reason(error) if error else "",
+        )

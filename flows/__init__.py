@@ -1,0 +1,1 @@
+"""The dataflows, and their settings: wiring only."""

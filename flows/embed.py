@@ -1,0 +1,25 @@
+"""Documents from Kafka to the embeddings topic and the table, each exactly once.
+
+Run it with `python -m bytewax.run flows.embed`.
+"""
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+
+from flows.parts import embedding_parts, one_line_errors
+from operators.window import window
+
+
+def flow() -> Dataflow:
+    """The dataflow; ends the program with one line when a setting or the world is wrong."""
+    with one_line_errors():
+        parts = embedding_parts()
+    dataflow = Dataflow("embed")
+    records = op.input("read", dataflow, parts.source)
+    documents = op.map("decode", records, parts.decode)
+    outcomes = op.map("embed", documents, parts.embed)
+    lanes = op.key_on("lane", outcomes, lambda batch: batch.lane.key)
+    windows = window("window", lanes, parts.rows, parts.wait)
+    op.output("topic", windows, parts.topic)
+    op.output("table", windows, parts.table)
+    return dataflow

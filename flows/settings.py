@@ -1,0 +1,323 @@
+"""The settings: one frozen, validated object, from a TOML file and the environment.
+
+`HEADRACE_SECTION__NAME` in the environment wins over the file that `HEADRACE_CONFIG` names
+(`headrace.toml` if there is one). A name that is none is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from headrace.errors import UsageError
+from operators.documents import COLUMN_TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Settings", "load"]
+
+PREFIX: Final = "HEADRACE_"
+CONFIG_VARIABLE: Final = "HEADRACE_CONFIG"
+DEFAULT_FILE: Final = "headrace.toml"
+
+FIXED_COLUMNS: Final = frozenset(
+    {
+        *("id", "vector", "text", "metadata", "event_time", "embedded_at", "model", "tokens"),
+        *("truncated", "source_topic", "source_partition", "source_offset", "deleted", "chunk"),
+        "key",
+    }
+)
+"""What a metadata column can't be called."""
+
+
+def _from_json(value: object) -> object:
+    """A list or a table, as the environment holds it."""
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        return json.loads(value)
+    return value
+
+
+def _from_list(value: object) -> object:
+    """A list, as JSON or with commas between."""
+    value = _from_json(value)
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
+TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class KafkaSettings(_Section):
+    """The broker."""
+
+    bootstrap_servers: Text = Field("127.0.0.1:9092", description="The broker's addresses.")
+    application_id: TopicName = Field(
+        "headrace",
+        description="Consumer group of the committed offsets, prefix of the transactional ids.",
+    )
+    client: Annotated[dict[str, str], BeforeValidator(_from_json)] = Field(
+        {},
+        description="Passed to librdkafka as is (TLS, SASL); a secret also from a file, its name "
+        "followed by `_file`.",
+        repr=False,
+    )
+    outage_s: float = Field(
+        120.0, gt=0, description="How long the broker may be away before the flow ends, seconds."
+    )
+
+    @field_validator("client", mode="before")
+    @classmethod
+    def _flat(cls, value: object) -> object:
+        value = _from_json(value)
+        return dict(_client_options(value)) if isinstance(value, dict) else value
+
+
+class SourceSettings(_Section):
+    """What is read."""
+
+    topics: Annotated[tuple[TopicName, ...], BeforeValidator(_from_list)] = Field(
+        ("documents",), min_length=1, description="The topics that hold documents."
+    )
+    start: Literal["earliest", "latest"] = Field(
+        "earliest", description="Where a partition without committed offset starts."
+    )
+    missing: Literal["error", "skip"] = Field(
+        "error",
+        description="What to do when retention has deleted records that a sink still lacks.",
+    )
+    max_in_flight: int = Field(
+        8192, ge=1, description="Records read and not yet written, per worker."
+    )
+    max_record_bytes: int = Field(
+        900_000,
+        ge=1024,
+        le=100_000_000,
+        description="Key and value of a record; a larger one is a dead letter, by reference.",
+    )
+
+
+class EmbeddingsSettings(_Section):
+    """The topic of embeddings."""
+
+    topic: TopicName = Field("embeddings", description="Where embeddings and tombstones go.")
+    compression: Literal["lz4", "zstd", "none"] = Field("lz4", description="Of the topic.")
+    dtype: Literal["float32", "float16"] = Field(
+        "float32", description="How a vector's numbers are stored in the topic."
+    )
+
+
+class DeadLettersSettings(_Section):
+    """The topic of dead letters."""
+
+    topic: TopicName = Field("documents.dead-letters", description="Where bad records go.")
+
+
+class TableSettings(_Section):
+    """The LanceDB table."""
+
+    uri: Text = Field("data/lancedb", description="Folder or object-store URI of the tables.")
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,200}$")] = Field(
+        "documents", description="The table's name."
+    )
+    columns: Annotated[dict[str, str], BeforeValidator(_from_json)] = Field(
+        {},
+        description='Metadata fields kept as typed columns, e.g. `{price = "float64"}`; the types '
+        "are " + ", ".join(sorted(COLUMN_TYPES)) + ".",
+    )
+    index_rows: int = Field(
+        50_000, ge=1000, description="Rows from which on the table gets a vector index."
+    )
+    tombstone_retention_s: float = Field(
+        86_400.0, ge=0, description="How long a deleted document's row is kept, seconds."
+    )
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: dict[str, str]) -> dict[str, str]:
+        for name, kind in columns.items():
+            if kind not in COLUMN_TYPES:
+                raise ValueError(f"{name} = {kind!r}: the types are {', '.join(COLUMN_TYPES)}")
+            if name in FIXED_COLUMNS or not name.isidentifier():
+                raise ValueError(f"{name!r} can't be the name of a metadata column")
+        return columns
+
+
+class ModelSettings(_Section):
+    """The model."""
+
+    name: Text = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="Hub id, folder, or bundle."
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="`auto`: the fastest that agrees with fp32 and does not depend on the batch.",
+    )
+    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto", description="What runs the model."
+    )
+    max_chunks: int = Field(
+        1, ge=1, le=1000, description="Chunks of `max_tokens` tokens a document; 1 truncates."
+    )
+    chunk_overlap: int = Field(32, ge=0, description="Tokens that neighbouring chunks share.")
+    max_tokens: int | None = Field(
+        None, ge=8, description="Tokens of a chunk; the model's own (256) unless set."
+    )
+    cache: Path = Field(
+        Path("~/.cache/headrace/models"), description="Folder of the bundles that were built."
+    )
+    jars: Annotated[tuple[Path, ...], BeforeValidator(_from_list)] = Field(
+        (Path("build/jars/model"), Path("~/.m2/repository/dev/langchain4j")),
+        description="Files and folders that are searched for a jar which carries the model.",
+    )
+    cache_entries: int = Field(
+        10_000, ge=0, description="Texts whose vectors are remembered; 0 remembers none."
+    )
+
+    @field_validator("cache")
+    @classmethod
+    def _expanded(cls, path: Path) -> Path:
+        return path.expanduser()
+
+    @field_validator("jars")
+    @classmethod
+    def _all_expanded(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        return tuple(path.expanduser() for path in paths)
+
+
+class BatchSettings(_Section):
+    """Batches."""
+
+    rows: int = Field(500, ge=1, description="Records that close a window for the sinks.")
+    wait_ms: float = Field(20, ge=0, description="Milliseconds that close it.")
+    tokens: int | None = Field(
+        None, ge=16, description="Padded tokens in one inference; chosen by measurement unless set."
+    )
+
+
+class MetricsSettings(_Section):
+    """Metrics."""
+
+    address: Annotated[str, Field(pattern=r"^(\S+:\d{1,5})?$")] = Field(
+        "127.0.0.1:9464",
+        description="Where Prometheus reads; the process index is added to the port. Empty: off.",
+    )
+
+
+class Settings(_Section):
+    """All settings."""
+
+    kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    source: SourceSettings = Field(default_factory=SourceSettings)
+    embeddings: EmbeddingsSettings = Field(default_factory=EmbeddingsSettings)
+    dead_letters: DeadLettersSettings = Field(default_factory=DeadLettersSettings)
+    table: TableSettings = Field(default_factory=TableSettings)
+    model: ModelSettings = Field(default_factory=ModelSettings)
+    batch: BatchSettings = Field(default_factory=BatchSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+
+    @model_validator(mode="after")
+    def _no_loop(self) -> Settings:
+        outputs = {"embeddings.topic": self.embeddings.topic}
+        outputs["dead_letters.topic"] = self.dead_letters.topic
+        for name, topic in outputs.items():
+            if topic in self.source.topics:
+                raise ValueError(f"{name}: {topic} is one of source.topics, which would be a loop")
+        return self
+
+
+def load(environ: Mapping[str, str], folder: Path) -> Settings:
+    """The settings that the environment and a file in a folder give.
+
+    Raises:
+        UsageError: A setting is unknown or can't be right; the text names it and its value.
+    """
+    given = _from_file(environ, folder)
+    for path, value in _from_environment(environ):
+        _set(given, path, value)
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        raise UsageError(_told(error)) from error
+
+
+def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
+    named = environ.get(CONFIG_VARIABLE)
+    path = folder / (named or DEFAULT_FILE)
+    if not named and not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{CONFIG_VARIABLE}: {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{CONFIG_VARIABLE}: {path}: not TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
+    for variable in sorted(environ):
+        if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
+            # At most three parts: what follows kafka.client is librdkafka's name.
+            yield variable[len(PREFIX) :].lower().split("__", 2), environ[variable]
+
+
+def _set(given: dict[str, Any], path: list[str], value: str) -> None:
+    section = given
+    for name in path[:-1]:
+        inner = section.setdefault(name, {})
+        if isinstance(inner, str):
+            inner = section[name] = _from_json(inner)
+        if not isinstance(inner, dict):
+            raise UsageError(f"{'.'.join(path)}: {name} is no section")
+        section = inner
+    name = path[-1]
+    section[name.replace("_", ".") if path[:2] == ["kafka", "client"] else name] = value
+
+
+def _client_options(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Librdkafka's options; what ends in `file` is read from the file that it names."""
+    for name, value in given.items():
+        full = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _client_options(value, f"{full}.")
+        elif full.endswith(("_file", ".file")):
+            yield full[: -len("_file")], _secret(full, str(value))
+        else:
+            yield full, str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise ValueError(f"kafka.client.{name}: {path}: {error.strerror}") from error
+
+
+def _told(error: ValidationError) -> str:
+    """The first fault, in one line, by the setting's name; kafka.client's values are secrets."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in fault["loc"]) or "settings"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    message = fault["msg"].removeprefix("Value error, ")
+    if name == "settings" or name.startswith("kafka.client"):
+        return message if name == "settings" else f"{name}: {message}"
+    return f"{name}: {fault['input']!r}: {message}"

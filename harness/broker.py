@@ -1,0 +1,296 @@
+"""A real single-node Apache Kafka on this machine: `python -m harness.broker --port 9092`.
+
+Broker and controller run in one JVM (KRaft), on the loopback address only, from the jars that
+`make install` fetches. The settings start it quickly and keep it small; what decides about
+durability and transactions is left as Kafka ships it, apart from the single replica.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from harness.process import HOST, ROOT, Child, HarnessError, free_port, is_free, tail
+from headrace.errors import HeadraceError
+
+__all__ = ["JARS", "JAVA_OPTS", "Broker", "main"]
+
+JARS = ROOT / "build" / "jars" / "kafka"
+# The serial collector and the first compiler alone start fastest and leave the cores to the flow.
+JAVA_OPTS = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+_LOG_CONFIGURATION = ROOT / "deploy" / "kafka" / "log4j2.properties"
+_CLUSTER_ID = "aGVhZHJhY2UtY2x1c3Rlcg"  # any 16 bytes in base64
+_START_S = 60.0
+_STOP_S = 20.0
+
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+log.dirs={data}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+# One node: one replica of everything; few internal partitions, which start sooner.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Transactions of killed producers that nobody fences end soon after their own time-out.
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# After a kill, the controller holds the dead broker's registration for this long.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+log.cleaner.backoff.ms=500
+log.cleaner.dedupe.buffer.size=8388608
+log.cleaner.io.buffer.size=131072
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+"""
+
+
+class Broker:
+    """A Kafka that can be killed, paused and brought back on the same port with its data.
+
+    As a context manager it is started on entry, stopped on exit. It never outlives the process
+    that started it.
+    """
+
+    def __init__(
+        self,
+        jars: Path = JARS,
+        folder: Path | None = None,
+        port: int = 0,
+        java_opts: Sequence[str] = JAVA_OPTS,
+    ) -> None:
+        """Names what to run where; nothing starts before `start`.
+
+        Args:
+            jars: Kafka's class path.
+            folder: Where data and logs go, kept afterwards. None: a temporary one.
+            port: The port that clients connect to. 0: a free one.
+            java_opts: Options of the JVM.
+        """
+        self._temporary = folder is None
+        self.folder = (folder or Path(tempfile.mkdtemp(prefix="headrace-kafka-"))).resolve()
+        self.port = port or free_port()
+        self.log = self.folder / "logs" / "server.log"
+        self._controller_port = free_port()
+        self._jars = jars
+        self._java_opts = tuple(java_opts)
+        self._child: Child | None = None
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """The address for clients."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs (or is paused)."""
+        return self._child is not None and self._child.alive
+
+    @property
+    def pid(self) -> int:
+        """The process id of the JVM.
+
+        Raises:
+            HarnessError: The broker was not started.
+        """
+        return self._running().pid
+
+    def start(self, timeout_s: float = _START_S) -> Self:
+        """Starts it and waits until it answers clients.
+
+        Raises:
+            HarnessError: A jar or Java is missing, the port is taken, or it does not answer.
+        """
+        if self.alive:
+            return self
+        java = self._java()
+        if not is_free(self.port):
+            raise HarnessError(f"port {self.port}: in use on {HOST}; name another one")
+        settings = self._write_settings()
+        deadline = time.monotonic() + timeout_s
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(java, settings, timeout_s)
+        self._child = Child([*java, "kafka.Kafka", settings], log=self._output)
+        try:
+            self._await_answer(deadline)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Ends it in good order, by force if that takes too long."""
+        if self._child is not None:
+            self._child.terminate(_STOP_S)
+
+    def kill(self) -> None:
+        """Ends it by -9, as a power cut does for everything but the disk's cache."""
+        if self._child is not None:
+            self._child.kill()
+
+    def restart(self) -> None:
+        """Brings it back on the same port with the same data; stops it first if it runs."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Makes it hang, with all its connections open, until `resume`."""
+        self._running().pause()
+
+    def resume(self) -> None:
+        """Lets it go on after `pause`."""
+        self._running().resume()
+
+    def wait(self) -> int:
+        """Waits until it has ended.
+
+        Returns:
+            Its exit code.
+        """
+        return self._running().wait()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        if self._temporary:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def _output(self) -> Path:
+        return self.folder / "logs" / "jvm.log"
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise HarnessError(f"broker on port {self.port}: not started")
+        return self._child
+
+    def _java(self) -> list[str | Path]:
+        if not any(self._jars.glob("kafka_*.jar")):
+            raise HarnessError(f"jars {self._jars}: no Kafka there; run `make install`")
+        home = os.environ.get("JAVA_HOME")
+        java = str(Path(home, "bin", "java")) if home else shutil.which("java")
+        if java is None or not Path(java).exists():
+            raise HarnessError("java: not found on PATH or in JAVA_HOME; install Java 17 or newer")
+        return [
+            java,
+            *self._java_opts,
+            f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION}",
+            f"-Dheadrace.log={self.log}",
+            "-cp",
+            f"{self._jars}/*",
+        ]
+
+    def _write_settings(self) -> Path:
+        path = self.folder / "server.properties"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            _SETTINGS.format(
+                host=HOST,
+                port=self.port,
+                controller_port=self._controller_port,
+                data=self.folder / "data",
+            ),
+        )
+        return path
+
+    def _format(self, java: Sequence[str | Path], settings: Path, timeout_s: float) -> None:
+        tool = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings]
+        with Child(tool, log=self._output) as child:
+            if child.wait(timeout_s) != 0:
+                raise HarnessError(f"folder {self.folder}: not formatted: {tail(self._output, 3)}")
+
+    def _await_answer(self, deadline: float) -> None:
+        for _ in _until(deadline, every_s=0.05):
+            self._must_live()
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1):
+                break
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        for _ in _until(deadline, every_s=0.05):
+            self._must_live()
+            with contextlib.suppress(KafkaException):
+                if admin.list_topics(timeout=1).brokers:
+                    return
+        raise HarnessError(
+            f"broker on port {self.port}: no answer in time; see {self.log}: {tail(self.log, 3)}",
+        )
+
+    def _must_live(self) -> None:
+        if not self.alive:
+            raise HarnessError(
+                f"broker on port {self.port}: ended at once with exit code "
+                f"{self._running().exit_code}; see {self.folder / 'logs'}: {tail(self._output, 3)}",
+            )
+
+
+def _until(deadline: float, every_s: float) -> Iterator[None]:
+    while time.monotonic() < deadline:
+        yield
+        time.sleep(every_s)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _run(broker: Broker) -> int:
+    # SIGINT too: a shell starts its background jobs with it ignored.
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    with contextlib.suppress(KeyboardInterrupt), broker:
+        _say(f"Apache Kafka at {broker.bootstrap_servers}, data in {broker.folder}. Ctrl-C stops.")
+        code = broker.wait()
+        raise HarnessError(f"broker on port {broker.port}: ended with exit code {code}")
+    _say("Stopped.")
+    return 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a broker in the foreground until Ctrl-C or SIGTERM.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m harness.broker", description="Runs Kafka.")
+    parser.add_argument("--port", type=int, default=9092, help="default: 9092; 0: a free one")
+    parser.add_argument("--folder", type=Path, help="for data and logs; default: a temporary one")
+    parser.add_argument("--jars", type=Path, default=JARS, help="Kafka's class path")
+    given = parser.parse_args(arguments)
+    try:
+        return _run(Broker(given.jars, given.folder, given.port))
+    except HeadraceError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

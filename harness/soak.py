@@ -1,0 +1,136 @@
+"""The long fault runs: `make soak`.
+
+Prints one line a scenario, and exits 1 if anything was lost, doubled, out of order or wrong, or if
+the control with its guard off was found clean.
+
+    python -m harness.soak [SCENARIO ...] [--records N] [--seed N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from harness.broker import Broker
+from harness.faults import Trial, TrialResult
+from harness.texts import docstrings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["SCENARIOS", "main"]
+
+log = structlog.get_logger(__name__)
+
+KILLS: Final = 20
+
+
+def workers(trial: Trial) -> TrialResult:
+    """Two workers: 20 kills, one loss of the recovery folder, one change to three workers."""
+    with trial:
+        for number in range(KILLS):
+            if number == KILLS // 3:
+                trial.lose_recovery()
+            elif number == 2 * KILLS // 3:
+                trial.rescale(workers=3)
+            elif number % 3 == 0:
+                trial.kill_between_commits("table" if number % 2 else "topic")
+            else:
+                trial.kill_at_random()
+        return trial.finish()
+
+
+def processes(trial: Trial) -> TrialResult:
+    """Two processes of one worker: one of them, or both, killed 20 times."""
+    trial.workers, trial.processes = 1, 2
+    with trial:
+        for number in range(KILLS):
+            if number % 4 == 0:
+                trial.kill_between_commits("table" if number % 8 else "topic")
+            else:
+                trial.kill_at_random()
+        return trial.finish()
+
+
+def broker(trial: Trial) -> TrialResult:
+    """The broker killed with -9 five times and started again under load."""
+    with trial:
+        for number in range(5):
+            trial.kill_broker(away_s=1.0 + 2.0 * number)
+        return trial.finish()
+
+
+def copies(trial: Trial) -> TrialResult:
+    """A second copy started by mistake, three times; each time the first must end."""
+    with trial:
+        for _ in range(3):
+            codes = trial.start_second_copy()
+            if 0 in codes:
+                trial.disturbances.append(f"the first copy ended with {codes}")
+        return trial.finish()
+
+
+def control(trial: Trial) -> TrialResult:
+    """The topic sink's guard off: the audit must find duplicates."""
+    trial.module = "harness.unguarded"
+    with trial:
+        for _ in range(5):
+            trial.kill_between_commits("topic")
+        return trial.finish()
+
+
+SCENARIOS: Final[dict[str, Callable[[Trial], TrialResult]]] = {
+    "workers": workers,
+    "processes": processes,
+    "broker": broker,
+    "copies": copies,
+    "control": control,
+}
+
+
+def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -> bool:
+    """Run one scenario on a broker of its own; whether it came out as it must."""
+    folder = Path(tempfile.mkdtemp(prefix=f"headrace-soak-{name}-"))
+    started = time.monotonic()
+    with Broker(folder=folder / "kafka") as running:
+        trial = Trial(running, folder, texts, records, workers=2, seed=seed, rate=rate)
+        result = SCENARIOS[name](trial)
+    good = bool(result.report.duplicates) if name == "control" else result.clean
+    for line in result.disturbances:
+        sys.stdout.write(f"  {line}\n")
+    verdict = "as it must be" if good else "WRONG"
+    seconds = time.monotonic() - started
+    sys.stdout.write(f"{name}: {verdict} after {seconds:.0f} s: {result}\n")
+    sys.stdout.flush()
+    if good:
+        shutil.rmtree(folder)
+    else:
+        sys.stdout.write(f"  kept for a look: {folder}\n")
+    return good
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the named scenarios, or all."""
+    parser = argparse.ArgumentParser(prog="python -m harness.soak", description=__doc__)
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument("--records", type=int, default=50_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=300.0, help="records written a second")
+    given = parser.parse_args(arguments)
+    unknown = set(given.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    texts = [found.text.splitlines()[0] for found in docstrings(3000)]
+    names = given.scenarios or list(SCENARIOS)
+    return int(False in [run(n, texts, given.records, given.seed, given.rate) for n in names])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

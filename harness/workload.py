@@ -1,0 +1,157 @@
+"""A stream of records whose outcomes are known: updates, deletes, patches and bad records.
+
+Each record's header `expect` says what must become of it: `embedding`, `tombstone`, or the code
+of a dead letter. The rule that decides it is the generator's own, so that an audit does not ask
+the code under test. Some records are first written in transactions that are aborted; they carry
+`expect: never`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+__all__ = ["Topics", "Workload", "make_topics", "produce"]
+
+EXPECT: Final = "expect"
+NEVER: Final = "never"
+
+_BAD: Final[Sequence[tuple[str, bytes | None, bytes]]] = (
+    ("missing_key", None, b'{"text": "no key"}'),
+    ("bad_key", b"\xff\xfe", b'{"text": "the key is not UTF-8"}'),
+    ("bad_utf8", b"bad", b'{"text": "\xff"}'),
+    ("bad_json", b"bad", b'{"text": '),
+    ("bad_schema", b"bad", b'{"text": 5}'),
+    ("no_text", b"bad", b'{"text": "  "}'),
+    ("not_finite", b"bad", b'{"text": "x", "metadata": {"n": NaN}}'),
+    ("too_large", b"bad", b'{"text": "' + b"x" * 900_000 + b'"}'),
+)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of one flow."""
+
+    source: str = "documents"
+    embeddings: str = "embeddings"
+    dead_letters: str = "documents.dead-letters"
+
+
+def make_topics(servers: str, topics: Topics, partitions: int) -> None:
+    """Make a flow's topics, the source with so many partitions."""
+    compacted = {"cleanup.policy": "compact"}
+    wanted = [
+        NewTopic(topics.source, partitions, 1),
+        NewTopic(topics.embeddings, partitions, 1, config=compacted),
+        NewTopic(topics.dead_letters, 1, 1),
+    ]
+    admin = AdminClient({"bootstrap.servers": servers})  # it must outlive its futures
+    for made in admin.create_topics(wanted).values():
+        made.result(30)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, and what must become of it."""
+
+    key: bytes | None
+    value: bytes | None
+    expect: str
+
+
+class Workload:
+    """Makes records; the same seed makes the same ones.
+
+    Args:
+        texts: What documents say; a record's version is in its metadata.
+        keys: How many documents there are.
+        seed: Of the random choices.
+    """
+
+    def __init__(self, texts: Sequence[str], keys: int, seed: int) -> None:
+        self._texts = texts
+        self._keys = keys
+        self._random = random.Random(seed)  # noqa: S311 - reproducible, not secret
+        self._alive: set[str] = set()
+        self._version = 0
+
+    def records(self, count: int) -> Iterator[Record]:
+        """The next records of the stream."""
+        for _ in range(count):
+            self._version += 1
+            yield self._next()
+
+    def _next(self) -> Record:
+        draw = self._random.random()
+        identity = f"doc-{self._random.randrange(self._keys)}"
+        if draw < 0.02:
+            # Large ones are rare, or they are all that the broker does.
+            last = len(_BAD) if draw < 0.0002 else len(_BAD) - 1
+            code, key, value = _BAD[self._random.randrange(last)]
+            return Record(key, value, code)
+        if draw < 0.10:
+            self._alive.discard(identity)
+            return Record(identity.encode(), None, "tombstone")
+        fields: dict[str, object] = {"metadata": {"version": self._version}}
+        if draw < 0.20:
+            expect = "embedding" if identity in self._alive else "no_text"
+            return Record(identity.encode(), json.dumps(fields).encode(), expect)
+        self._alive.add(identity)
+        fields["text"] = self._random.choice(self._texts)
+        return Record(identity.encode(), json.dumps(fields).encode(), "embedding")
+
+
+def produce(
+    servers: str,
+    topic: str,
+    workload: Workload,
+    count: int,
+    *,
+    abort_share: float = 0.0,
+    on_chunk: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Write so many records of a workload, in order, acknowledged.
+
+    Args:
+        servers: The broker.
+        topic: Where to.
+        workload: What.
+        count: How many.
+        abort_share: Share of the chunks that are preceded by an aborted transaction.
+        on_chunk: Called after each chunk of up to 200 records with what was written so far.
+    """
+    producer = Producer(
+        {"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 3}
+    )
+    chooser = random.Random(count)  # noqa: S311
+    for done in range(0, count, 200):
+        if chooser.random() < abort_share:
+            _abort(servers, topic)
+        for record in workload.records(min(200, count - done)):
+            headers: list[tuple[str, str | bytes | None]] = [(EXPECT, record.expect.encode())]
+            producer.produce(topic, record.value, record.key, headers=headers)
+        producer.flush(60)
+        on_chunk(min(count, done + 200))
+
+
+def _abort(servers: str, topic: str) -> None:
+    producer = Producer(
+        {"bootstrap.servers": servers, "transactional.id": f"aborts-{topic}", "log_level": 3}
+    )
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for number in range(20):
+        value = b'{"text": "from an aborted transaction"}'
+        key = f"never-{number}".encode()
+        producer.produce(topic, value, key, headers=[(EXPECT, NEVER.encode())])
+    producer.flush(30)
+    producer.abort_transaction(30)

@@ -1,0 +1,1 @@
+"""What every part of Headrace and its users share: the messages and the error base."""

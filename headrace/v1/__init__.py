@@ -1,0 +1,1 @@
+"""The records' Protobuf messages, generated from `proto/headrace/v1` by `make proto`."""

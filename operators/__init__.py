@@ -1,0 +1,1 @@
+"""The steps between Kafka and the sinks: pure, and ignorant of both."""

@@ -1,0 +1,280 @@
+"""Decode: a record's key and value become a document, or a dead letter that says why not.
+
+A record is judged in this order, and the first failing check names its code: key, size, encoding,
+syntax, schema, text.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import orjson
+from google.protobuf.message import DecodeError
+
+from headrace.v1.document_pb2 import Document as DocumentMessage
+from operators.records import (
+    CARRIED_HEADERS,
+    DeadLetter,
+    Document,
+    DocumentBatch,
+    Headers,
+    Kind,
+    Metadata,
+    Original,
+    RecordBatch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+__all__ = ["COLUMN_TYPES", "ERROR_CODES", "Decoder"]
+
+ERROR_CODES: Final = frozenset(
+    {
+        "missing_key",
+        "bad_key",
+        "bad_utf8",
+        "bad_json",
+        "bad_schema",
+        "no_text",
+        "too_large",
+        "not_finite",
+    }
+)
+
+MAX_ID_BYTES: Final = 1024
+MIN_TIME_MS: Final = -62_135_596_800_000  # 0001-01-01, the first day that a datetime can show
+MAX_FLOAT32: Final = 3.4028234663852886e38
+MAX_TIME_MS: Final = 253_402_300_799_999  # the end of 9999
+
+
+class _Rejected(Exception):  # noqa: N818 - control flow inside this module, not an error of its own
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def _reject(code: str, message: str) -> NoReturn:
+    raise _Rejected(code, message)
+
+
+def _string(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        _reject("bad_schema", f"metadata {name!r} must be a string, is {_kind(value)}")
+    return value
+
+
+def _boolean(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        _reject("bad_schema", f"metadata {name!r} must be true or false, is {_kind(value)}")
+    return value
+
+
+def _float(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        _reject("bad_schema", f"metadata {name!r} must be a number, is {_kind(value)}")
+    return float(value)
+
+
+def _float32(name: str, value: object) -> float:
+    number = _float(name, value)
+    return math.inf if abs(number) > MAX_FLOAT32 else number
+
+
+def _integer(bits: int) -> Callable[[str, object], int]:
+    limit = 1 << (bits - 1)
+
+    def check(name: str, value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            _reject("bad_schema", f"metadata {name!r} must be an integer, is {_kind(value)}")
+        if not -limit <= value < limit:
+            _reject("bad_schema", f"metadata {name!r} does not fit {bits} bits: {value}")
+        return value
+
+    return check
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    names |= {int: "an integer", float: "a number", type(None): "null"}
+    return names.get(type(value), type(value).__name__)
+
+
+COLUMN_TYPES: Final[Mapping[str, Callable[[str, object], object]]] = {
+    "string": _string,
+    "bool": _boolean,
+    "int32": _integer(32),
+    "int64": _integer(64),
+    "float32": _float32,
+    "float64": _float,
+}
+"""The types a metadata column can have, and the check that a value of it passes."""
+
+
+def _document_id(key: bytes | None) -> str:
+    if key is None:
+        _reject("missing_key", "the record has no key; the key is the document's id")
+    if not 1 <= len(key) <= MAX_ID_BYTES:
+        _reject("bad_key", f"the key has {len(key)} bytes; an id has 1 to {MAX_ID_BYTES}")
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        _reject("bad_key", f"the key is not UTF-8: {error.reason} at byte {error.start}")
+
+
+def _parse_json(value: bytes) -> object:
+    """The JSON value, where NaN and the infinities are refused by their own code."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        reason = error
+    try:
+        value.decode()
+    except UnicodeDecodeError as error:
+        _reject("bad_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}")
+    _reject_non_finite(value)
+    _reject("bad_json", f"the value is not JSON: {reason}")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        _reject("not_finite", f"{number} is no finite number")
+    return value
+
+
+def _reject_non_finite(value: bytes) -> None:
+    """Refuse, by its own code, JSON whose fault is a number that is none."""
+    try:
+        json.loads(value, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _reject("bad_schema", f"{what} must be a JSON object, is {_kind(value)}")
+    return value
+
+
+def _time(value: object, fallback: int) -> int:
+    if value is None:
+        return fallback
+    if isinstance(value, bool) or not isinstance(value, int):
+        _reject("bad_schema", f"timestamp must be an integer of milliseconds, is {_kind(value)}")
+    if not MIN_TIME_MS <= value <= MAX_TIME_MS:
+        _reject("bad_schema", f"timestamp is outside the years 1 to 9999: {value}")
+    return value
+
+
+def _is_protobuf(headers: Headers) -> bool:
+    return any(
+        name.lower() == "content-type"
+        and (value or b"").split(b";")[0].strip().lower() == b"application/x-protobuf"
+        for name, value in headers
+    )
+
+
+def _fields_of_json(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
+    fields = _object(_parse_json(value), "the value")
+    text = fields.get("text")
+    if "text" in fields and not isinstance(text, str):
+        _reject("bad_schema", f"text must be a string, is {_kind(text)}")
+    metadata = fields.get("metadata")
+    return (
+        text,
+        None if metadata is None else _object(metadata, "metadata"),
+        fields.get("timestamp"),
+    )
+
+
+def _fields_of_protobuf(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
+    try:
+        message = DocumentMessage.FromString(value)
+    except DecodeError as error:
+        _reject("bad_schema", f"the value is no headrace.v1.Document: {error}")
+    metadata = None
+    if message.HasField("metadata_json"):
+        metadata = _object(_parse_json(message.metadata_json.encode()), "metadata_json")
+    return (
+        message.text if message.HasField("text") else None,
+        metadata,
+        message.timestamp if message.HasField("timestamp") else None,
+    )
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Turns records into documents.
+
+    Args:
+        columns: The metadata fields that the table keeps as typed columns, with their types.
+        max_record_bytes: Key and value of a record together; a larger one is a dead letter.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    max_record_bytes: int = 900_000
+
+    def __call__(self, batch: RecordBatch) -> DocumentBatch:
+        """One document for each record of the batch, in its order."""
+        rows = zip(batch.keys, batch.values, batch.headers, batch.timestamps, strict=True)
+        return DocumentBatch(
+            batch.lane,
+            batch.start,
+            batch.end,
+            batch.offsets,
+            batch.timestamps,
+            [self.decode(key, value, headers, time) for key, value, headers, time in rows],
+        )
+
+    def decode(
+        self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
+    ) -> Document:
+        """The document that the record holds, or the dead letter that it becomes."""
+        original = Original(key, value, headers)
+        try:
+            return self._decode(original, timestamp)
+        except _Rejected as fault:
+            if fault.code == "too_large":
+                original = Original(key, None, headers)
+            dead = DeadLetter(fault.code, fault.message, original)
+            return Document(Kind.DEAD, "", None, None, timestamp, original, dead=dead)
+
+    def _decode(self, original: Original, timestamp: int) -> Document:
+        identity = _document_id(original.key)
+        headers = tuple(h for h in original.headers if h[0] in CARRIED_HEADERS)
+        if original.value is None:
+            return Document(Kind.DELETE, identity, None, None, timestamp, original, headers)
+        size = len(original.value) + len(original.key or b"")
+        if size > self.max_record_bytes:
+            limit = self.max_record_bytes
+            _reject("too_large", f"key and value have {size} bytes, more than {limit}")
+        fields = _fields_of_protobuf if _is_protobuf(original.headers) else _fields_of_json
+        text, metadata, time = fields(original.value)
+        if text is None and metadata is None:
+            _reject("no_text", "the record has neither text nor metadata")
+        if text is not None and not text.strip():
+            _reject("no_text", "the text is empty")
+        kind = Kind.PATCH if text is None else Kind.UPSERT
+        kept = self._metadata(metadata or {})
+        event_time = _time(time, timestamp)
+        return Document(kind, identity, text, kept, event_time, original, headers)
+
+    def _metadata(self, fields: dict[str, Any]) -> Metadata:
+        typed: dict[str, object] = {}
+        for name, column_type in self.columns.items():
+            value = fields.get(name)
+            if value is not None:
+                value = COLUMN_TYPES[column_type](name, value)
+                if isinstance(value, float) and not math.isfinite(value):
+                    _reject("not_finite", f"metadata {name!r} is no finite number")
+            typed[name] = value
+        whole = orjson.dumps(fields).decode()
+        if not typed:
+            return Metadata(whole, whole, typed)
+        rest = {name: value for name, value in fields.items() if name not in typed}
+        return Metadata(whole, orjson.dumps(rest).decode(), typed)

@@ -1,0 +1,310 @@
+"""Which runtime and precision serve a model best on this machine, by measurement.
+
+`auto` takes the fastest that agrees with ONNX Runtime in fp32 and whose vectors don't depend on
+what else is in the batch: otherwise a replay, or a query, would get another vector than the
+document did. Measured once for each processor, set of versions and model, in CPU time and in
+interleaved rounds, so that a busy machine doesn't tip the scales; kept as JSON beside the bundle.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from operators.batching import CostModel
+from operators.model.bundle import locked
+from operators.model.errors import CacheError
+from operators.model.runtime import candidates, open_runtime, versions
+from operators.model.sample import TEXTS
+from operators.tokenize import Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from operators.model.bundle import Bundle
+    from operators.model.runtime import Candidate, Runtime
+
+__all__ = ["Choice", "choose", "fit_cost"]
+
+_FORMAT: Final = 1
+_LEAST_OVERLAP: Final = 0.98
+_LEAST_ALONE: Final = 0.9999
+_NEIGHBOURS: Final = 10
+_ROUNDS: Final = 3
+_GROUP: Final = 16
+_ALONE: Final = 24
+# A gain below this is noise, and not worth another runtime than the reference.
+_LEAST_GAIN: Final = 1.05
+# Rows and tokens of calls like the ones that come: a few texts in hand, or many.
+_SHAPES: Final = ((1, 8), (1, 32), (1, 128), (4, 16), (8, 16), (16, 16), (8, 48), (4, 128))
+_REFERENCE: Final = ("onnxruntime", "fp32")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What runs a model on this machine.
+
+    Attributes:
+        runtime: `onnxruntime` or `openvino`.
+        precision: `fp32` or `bf16`.
+        reason: why, for people.
+        figures: what was measured, for each candidate.
+        cost: what one call costs.
+    """
+
+    runtime: str
+    precision: str
+    reason: str
+    figures: dict[str, dict[str, float]]
+    cost: CostModel
+
+
+def choose(bundle: Bundle, runtime: str = "auto", precision: str = "auto") -> Choice:
+    """The fastest sound way to run a bundle, or the one asked for.
+
+    The first call on a machine measures for some seconds; later ones read what it found.
+
+    Args:
+        bundle: the model.
+        runtime: `auto`, `onnxruntime` or `openvino`.
+        precision: `auto`, `fp32` or `bf16`.
+
+    Raises:
+        ModelError: what is asked for isn't there, with the way out.
+    """
+    able = candidates(runtime, precision)
+    path = bundle.measurements / f"choice-{_machine(bundle, able)}.json"
+    found = _read(path)
+    if found is not None:
+        return found
+    try:
+        with locked(path):
+            found = _read(path)
+            if found is None:
+                found = _measure(bundle, able)
+                _write(path, found)
+    except CacheError:
+        # A cache that is only read still serves; this machine then measures at each start.
+        found = found or _measure(bundle, able)
+    return found
+
+
+def fit_cost(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> CostModel:
+    """The cost model nearest to measured calls, by least squares of relative errors.
+
+    Args:
+        shapes: rows and longest of each call; at least two that differ in their product.
+        seconds: what each call took; above 0.
+
+    Returns:
+        A model with neither cost below zero, and a token's above it.
+    """
+    tokens = np.array([rows * longest for rows, longest in shapes], dtype=np.float64)
+    took = np.array(seconds, dtype=np.float64)
+    # Relative, or the largest call alone would decide on the fixed cost.
+    system = np.stack([np.ones_like(tokens), tokens], axis=1) / took[:, None]
+    (call, token), *_ = np.linalg.lstsq(system, np.ones_like(took), rcond=None)
+    if call < 0 or token <= 0:
+        return CostModel(max(float(call), 0.0), float(np.median(took / tokens)))
+    return CostModel(float(call), float(token))
+
+
+def _machine(bundle: Bundle, able: Sequence[Candidate]) -> str:
+    """Names all that a measurement depends on; 16 hex digits."""
+    parts = {
+        "format": _FORMAT,
+        "processor": _processor(),
+        "versions": versions(),
+        "fingerprint": bundle.fingerprint,
+        "candidates": able,
+    }
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
+
+
+def _processor() -> str:
+    """The processor's model and abilities, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    wanted = ("model name", "model\t", "flags", "Features", "CPU part")
+    return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+
+
+def _measure(bundle: Bundle, able: Sequence[Candidate]) -> Choice:
+    """Measures each candidate, and takes the best."""
+    batches = _Batches(bundle)
+    runtimes = {own: open_runtime(bundle, own) for own in able}
+    figures: dict[Candidate, dict[str, float]] = {own: {} for own in able}
+    if len(able) > 1:
+        reference = runtimes.get(_REFERENCE) or open_runtime(bundle, _REFERENCE)
+        truth = batches.run(reference)
+        for own, runtime in runtimes.items():
+            figures[own].update(_agreement(batches, runtime, truth))
+    for own, speed in _speeds(batches, runtimes).items():
+        figures[own]["docs_per_cpu_second"] = speed
+    best, reason = _best(figures)
+    cost = _cost(runtimes[best], bundle.max_tokens)
+    named = {" ".join(own): rounded for own, rounded in _rounded(figures).items()}
+    return Choice(best[0], best[1], reason, named, cost)
+
+
+def _best(figures: dict[Candidate, dict[str, float]]) -> tuple[Candidate, str]:
+    """The fastest candidate that is sound, and why; the first one where none is much faster."""
+    if len(figures) == 1:
+        return next(iter(figures)), "the only one that fits the settings and this machine"
+    first = _REFERENCE if _REFERENCE in figures else next(iter(figures))
+    sound = {
+        own: values["docs_per_cpu_second"]
+        for own, values in figures.items()
+        if values["overlap_at_10"] >= _LEAST_OVERLAP and values["alone_cosine"] >= _LEAST_ALONE
+    }
+    fastest = max(sound, key=lambda own: sound[own], default=first)
+    base = figures[first]["docs_per_cpu_second"]
+    gain = figures[fastest]["docs_per_cpu_second"] / base if base else 1.0
+    if fastest == first or gain < _LEAST_GAIN:
+        return first, "nothing that agrees with fp32 is faster on this machine"
+    values = figures[fastest]
+    return fastest, (
+        f"{gain:.2f} times as fast as {' '.join(first)} on this machine, with "
+        f"{values['overlap_at_10']:.3f} of the same 10 nearest neighbours"
+    )
+
+
+class _Batches:
+    """The sample, tokenised and padded in groups of like length."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        tokenizer = Tokenizer(bundle.tokenizer_file, max_tokens=bundle.max_tokens)
+        rows = [tokenizer.encode(text).chunks[0].ids for text in TEXTS]
+        rows.sort(key=len)
+        self._pad_id = bundle.manifest.pad_id
+        self.rows = rows
+        self.groups = [
+            self._pad(rows[start : start + _GROUP]) for start in range(0, len(rows), _GROUP)
+        ]
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        from operators.model.encoder import pad  # noqa: PLC0415 - it imports this module
+
+        return pad(rows, self._pad_id)
+
+    def run(self, runtime: Runtime) -> NDArray[np.float32]:
+        """All of the sample's vectors: float32 [texts, dimension]."""
+        return np.concatenate([runtime.run(*group) for group in self.groups])
+
+    def run_alone(self, runtime: Runtime, chosen: Sequence[int]) -> NDArray[np.float32]:
+        """Vectors of some texts, each in a call of its own."""
+        return np.concatenate([runtime.run(*self._pad([self.rows[row]])) for row in chosen])
+
+
+def _agreement(batches: _Batches, runtime: Runtime, truth: NDArray[np.float32]) -> dict[str, float]:
+    """How near a candidate's vectors are to the reference's, and to their own in other batches."""
+    vectors = batches.run(runtime)
+    step = max(1, len(vectors) // _ALONE)
+    chosen = range(0, len(vectors), step)
+    alone = batches.run_alone(runtime, chosen)
+    return {
+        "overlap_at_10": _overlap(vectors, truth),
+        "fp32_cosine": float((vectors * truth).sum(axis=1).min()),
+        "alone_cosine": float((alone * vectors[list(chosen)]).sum(axis=1).min()),
+    }
+
+
+def _overlap(vectors: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    """The mean share of each text's nearest neighbours that both have."""
+    near = [_neighbours(own) for own in (vectors, truth)]
+    shared = [len(set(left) & set(right)) for left, right in zip(*near, strict=True)]
+    return float(np.mean(shared)) / _NEIGHBOURS
+
+
+def _neighbours(vectors: NDArray[np.float32]) -> list[list[int]]:
+    """The nearest others of each text, by cosine."""
+    likeness = vectors @ vectors.T
+    np.fill_diagonal(likeness, -2.0)
+    nearest: list[list[int]] = np.argsort(-likeness, axis=1)[:, :_NEIGHBOURS].tolist()
+    return nearest
+
+
+def _speeds(batches: _Batches, runtimes: dict[Candidate, Runtime]) -> dict[Candidate, float]:
+    """Documents a CPU-second of each candidate, on every other group of the sample."""
+    groups = batches.groups[::2]
+    documents = sum(len(input_ids) for input_ids, _ in groups)
+    took: dict[Candidate, list[float]] = {own: [] for own in runtimes}
+    for lap in range(1 + _ROUNDS):
+        for own, runtime in runtimes.items():
+            seconds = _cpu_seconds(partial(_run_all, runtime, groups))
+            if lap > 0:  # The first one warms up.
+                took[own].append(seconds)
+    return {own: documents / float(np.median(seconds)) for own, seconds in took.items()}
+
+
+def _run_all(
+    runtime: Runtime, groups: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+) -> None:
+    """Runs every group, for the time that it takes."""
+    for group in groups:
+        runtime.run(*group)
+
+
+def _cost(runtime: Runtime, max_tokens: int) -> CostModel:
+    """Measures calls of several shapes, each at its least, and fits the cost model."""
+    shapes = [(rows, tokens) for rows, tokens in _SHAPES if tokens <= max_tokens] or [
+        (1, 1),
+        (8, 1),
+    ]
+    seconds = []
+    for shape in shapes:
+        batch = np.ones(shape, dtype=np.int64)
+        runtime.run(batch, batch)  # Runtimes prepare for a new shape.
+        seconds.append(
+            min(_cpu_seconds(partial(runtime.run, batch, batch)) for _ in range(_ROUNDS))
+        )
+    return fit_cost(shapes, seconds)
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time that this process spent on `work`, above 0."""
+    began = time.process_time()
+    work()
+    return max(time.process_time() - began, 1e-9)
+
+
+def _rounded(
+    figures: dict[Candidate, dict[str, float]],
+) -> dict[Candidate, dict[str, float]]:
+    """Figures with as many digits as they deserve."""
+    digits = {"docs_per_cpu_second": 1, "overlap_at_10": 4}
+    return {
+        own: {name: round(value, digits.get(name, 6)) for name, value in values.items()}
+        for own, values in figures.items()
+    }
+
+
+def _read(path: Path) -> Choice | None:
+    """What was chosen before; none if nothing was, or it can't be read."""
+    try:
+        raw: dict[str, Any] = json.loads(path.read_bytes())
+        return Choice(**{**raw, "cost": CostModel(**raw["cost"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # Measured again.
+
+
+def _write(path: Path, choice: Choice) -> None:
+    """Puts a choice in place in one step; without one, the next start measures again."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(path)

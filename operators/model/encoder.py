@@ -1,0 +1,217 @@
+"""Texts to vectors: tokenised, sorted by length, cut into calls, and put back in order."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from operators.batching import CostModel, cut
+from operators.encoding import Encoded
+from operators.model.bundle import Bundle, ModelSource, open_bundle
+from operators.model.choose import Choice, choose
+from operators.model.runtime import Runtime, open_runtime
+from operators.tokenize import Chunk, Tokenized, Tokenizer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    OnInference = Callable[[int, int, float], None]
+
+__all__ = ["Encoder", "describe", "load_encoder"]
+
+# Larger calls fall out of the processor's cache, and cost more for each token.
+_BATCH_TOKENS: Final = 512
+
+
+class Encoder:
+    """Encodes documents and queries; safe for several threads.
+
+    Args:
+        bundle: the model.
+        runtime: what runs its graph.
+        cost: what a call costs, by which batches are cut.
+        max_chunks: the most chunks of `max_tokens` tokens kept of a document.
+        chunk_overlap: tokens that a chunk repeats from the one before it.
+        batch_tokens: the most padded tokens of one call; 512 if not given.
+        on_inference: told of each call: rows, tokens without padding, wall seconds.
+
+    Raises:
+        UsageError: limits that leave no room for text.
+
+    Attributes:
+        name: the model's name.
+        fingerprint: of what the vectors mean.
+        dimension: floats in a vector.
+        max_tokens: the most tokens of one chunk.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        runtime: Runtime,
+        cost: CostModel,
+        *,
+        max_chunks: int = 1,
+        chunk_overlap: int = 0,
+        batch_tokens: int | None = None,
+        on_inference: OnInference | None = None,
+    ) -> None:
+        manifest = bundle.manifest
+        self.name = bundle.name
+        self.fingerprint = bundle.fingerprint
+        self.dimension = bundle.dimension
+        self.max_tokens = bundle.max_tokens
+        self._runtime = runtime
+        self._cost = cost
+        self._pad_id = manifest.pad_id
+        self._batch_tokens = _BATCH_TOKENS if batch_tokens is None else batch_tokens
+        self._on_inference = on_inference
+        self._documents = Tokenizer(
+            bundle.tokenizer_file,
+            max_tokens=bundle.max_tokens,
+            max_chunks=max_chunks,
+            overlap=chunk_overlap,
+            prompt=manifest.prompts["document"],
+        )
+        self._queries = Tokenizer(
+            bundle.tokenizer_file,
+            max_tokens=bundle.max_tokens,
+            prompt=manifest.prompts["query"],
+        )
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """The vectors of documents, in the order given.
+
+        Returns:
+            One for each text. All vectors are views into one array; copy one to keep it long.
+        """
+        tokenized = self._documents.encode_batch(texts)
+        vectors = self._vectors([chunk for text in tokenized for chunk in text.chunks])
+        return _scatter(tokenized, vectors)
+
+    def encode_query(self, text: str) -> NDArray[np.float32]:
+        """The vector of a query: float32 [dimension], of unit length."""
+        vector: NDArray[np.float32] = self._vectors(list(self._queries.encode(text).chunks))[0]
+        return vector
+
+    def _vectors(self, chunks: list[Chunk]) -> NDArray[np.float32]:
+        """float32 [chunks, dimension], in the order given."""
+        vectors = np.empty((len(chunks), self.dimension), dtype=np.float32)
+        order = sorted(range(len(chunks)), key=lambda index: chunks[index].tokens)
+        lengths = [max(chunks[index].tokens, 1) for index in order]
+        for group in cut(lengths, self._cost, self._batch_tokens):
+            rows = order[group]
+            vectors[rows] = self._call([chunks[row].ids for row in rows])
+        return vectors
+
+    def _call(self, rows: list[list[int]]) -> NDArray[np.float32]:
+        """One call to the model: float32 [rows, dimension]."""
+        input_ids, attention_mask = pad(rows, self._pad_id)
+        began = time.perf_counter()
+        vectors = self._runtime.run(input_ids, attention_mask)
+        if self._on_inference is not None:
+            tokens = sum(len(row) for row in rows)
+            self._on_inference(len(rows), tokens, time.perf_counter() - began)
+        return vectors
+
+
+def load_encoder(
+    source: ModelSource,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    max_chunks: int = 1,
+    chunk_overlap: int = 32,
+    batch_tokens: int | None = None,
+    on_inference: OnInference | None = None,
+) -> Encoder:
+    """Opens (or builds) a model's bundle, and loads it into the runtime that serves it best.
+
+    Args:
+        source: which model.
+        runtime: `auto`, `onnxruntime` or `openvino`.
+        precision: `auto`, `fp32` or `bf16`.
+        max_chunks: the most chunks kept of a document; 1 truncates.
+        chunk_overlap: tokens that a chunk repeats from the one before it.
+        batch_tokens: the most padded tokens of one call; 512 if not given.
+        on_inference: told of each call: rows, tokens without padding, wall seconds.
+
+    Raises:
+        ModelError: no such model, or no such runtime or precision on this machine.
+        UsageError: limits that leave no room for text.
+    """
+    bundle = open_bundle(source)
+    choice = choose(bundle, runtime, precision)
+    return Encoder(
+        bundle,
+        open_runtime(bundle, (choice.runtime, choice.precision)),
+        choice.cost,
+        max_chunks=max_chunks,
+        chunk_overlap=chunk_overlap,
+        batch_tokens=batch_tokens,
+        on_inference=on_inference,
+    )
+
+
+def describe(
+    source: ModelSource, *, runtime: str = "auto", precision: str = "auto"
+) -> dict[str, Any]:
+    """A model as it runs on this machine, ready for JSON.
+
+    Raises:
+        ModelError: as `load_encoder`.
+    """
+    bundle = open_bundle(source)
+    choice: Choice = choose(bundle, runtime, precision)
+    return {
+        "name": bundle.name,
+        "path": str(bundle.path),
+        "onnx_file": str(bundle.onnx_file),
+        "tokenizer_file": str(bundle.tokenizer_file),
+        "source": bundle.manifest.source,
+        "dimension": bundle.dimension,
+        "max_tokens": bundle.max_tokens,
+        "pooling": bundle.manifest.pooling,
+        "dense": list(bundle.manifest.dense),
+        "prompts": dict(bundle.manifest.prompts),
+        "opset": bundle.manifest.opset,
+        "fingerprint": bundle.fingerprint,
+        "runtime": choice.runtime,
+        "precision": choice.precision,
+        "reason": choice.reason,
+        "figures": choice.figures,
+    }
+
+
+def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Token ids and their mask, int64 [rows, longest] each, padded on the right."""
+    longest = max(1, *(len(row) for row in rows))
+    input_ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
+    attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
+    for index, row in enumerate(rows):
+        input_ids[index, : len(row)] = row
+        attention_mask[index, : len(row)] = 1
+    return input_ids, attention_mask
+
+
+def _scatter(tokenized: Sequence[Tokenized], vectors: NDArray[np.float32]) -> list[Encoded]:
+    """Gives each text the rows of its chunks."""
+    encoded = []
+    row = 0
+    for text in tokenized:
+        counts = tuple(chunk.tokens for chunk in text.chunks)
+        encoded.append(
+            Encoded(
+                vectors=vectors[row : row + len(counts)],
+                spans=tuple((chunk.start, chunk.end) for chunk in text.chunks),
+                chunk_tokens=counts,
+                tokens=sum(counts),
+                truncated=text.truncated,
+            )
+        )
+        row += len(counts)
+    return encoded

@@ -1,0 +1,50 @@
+"""Texts to measure on: fixed, varied in subject and length, made from words.
+
+Each subject has its own words, and each text mixes a subject's words with common ones, so that
+texts have near and far neighbours as real ones do.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+__all__ = ["TEXTS"]
+
+_SUBJECTS: Final = (
+    "harbour ship tide anchor sailor rope storm lighthouse cargo captain",
+    "database query index table transaction column replica cache schema storage",
+    "bread flour oven yeast butter salt recipe crust dough kitchen",
+    "planet orbit telescope star galaxy comet gravity moon rocket astronomer",
+    "violin concert orchestra melody rhythm piano singer chord opera audience",
+    "doctor patient hospital fever vaccine surgery nurse heart medicine pain",
+    "goal match referee player stadium league coach penalty season team",
+    "court judge lawyer contract verdict evidence witness appeal law jury",
+    "forest oak fox river moss owl mushroom trail deer winter",
+    "bank loan interest market share profit investor currency price budget",
+    "train station platform ticket signal railway bridge tunnel engine driver",
+    "garden rose soil seed spring bee tomato fence rain harvest",
+)
+_COMMON: Final = (
+    "the a of in on with for from and or but not very old new small large first last good "
+    "finds makes takes gives shows keeps opens leaves needs brings after before while near under"
+)
+_COUNT: Final = 128
+
+
+def _texts() -> tuple[str, ...]:
+    """The sample; the same at every call."""
+    dice = random.Random(20_01)  # noqa: S311 - no secret: the same texts on every machine
+    common = _COMMON.split()
+    texts = []
+    for number in range(_COUNT):
+        own = _SUBJECTS[number % len(_SUBJECTS)].split()
+        # Mostly a sentence, at times a paragraph, rarely more than a model takes.
+        size = min(320, max(2, round(dice.lognormvariate(2.5, 0.8))))
+        words = [dice.choice(own if dice.random() < 0.55 else common) for _ in range(size)]
+        texts.append(" ".join(words).capitalize() + ".")
+    return tuple(texts)
+
+
+TEXTS: Final = _texts()
+"""128 texts of 2 to 320 words."""

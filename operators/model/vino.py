@@ -1,0 +1,74 @@
+"""OpenVINO: the one module that imports `openvino`, of the extra with its name."""
+
+from __future__ import annotations
+
+import queue
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import openvino
+
+from operators.model.errors import ModelError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+__all__ = ["VERSION", "VinoRuntime", "has_bf16"]
+
+VERSION: Final[str] = openvino.__version__
+_HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
+
+
+def has_bf16() -> bool:
+    """Whether this processor computes in bf16."""
+    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in capabilities
+
+
+class VinoRuntime:
+    """Runs a bundle's graph on one thread; safe for several callers.
+
+    Args:
+        graph: a bundle's `model.onnx`.
+        precision: of the arithmetic, `fp32` or `bf16`.
+
+    Raises:
+        ModelError: the graph can't be loaded.
+    """
+
+    def __init__(self, graph: Path, precision: str) -> None:
+        settings = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": 1,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            # Pinned, the threads of two processes share one core.
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            self._model: Any = openvino.Core().compile_model(str(graph), "CPU", settings)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise ModelError(f"model graph: {graph} — can't be loaded ({text})") from error
+        # Requests belong to nobody: a thread takes one and puts it back. One for each thread by
+        # `threading.local` would die with the thread's Python state under a foreign scheduler.
+        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def run(
+        self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Int64 [rows, tokens] each, to float32 [rows, dimension] of unit length."""
+        try:
+            request = self._free.get_nowait()
+        except queue.Empty:
+            request = self._model.create_infer_request()
+        try:
+            request.infer(
+                {"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True
+            )
+            output = np.array(request.get_output_tensor(0).data, dtype=np.float32)
+        finally:
+            self._free.put(request)
+        return output

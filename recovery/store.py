@@ -1,0 +1,147 @@
+"""Bytewax's recovery store: whether it is there, and whether it is this flow's.
+
+Bytewax keeps snapshots in a folder of SQLite files. A flow with other lanes or another model must
+not go on from them: Bytewax panics over a lane that is gone, and state of another model would be
+mixed in. So a file beside the snapshots says whose they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from recovery.errors import RecoveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["Launch", "StoreIdentity", "check_store"]
+
+IDENTITY_FILE: Final = "headrace.json"
+IDENTITY_VERSION: Final = 1
+
+PARTITIONS: Final = 4
+"""The number of partitions that the errors' commands suggest; it is fixed for the store's life, so
+it should be the most workers ever wanted."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What of Bytewax's command line a flow must know.
+
+    Attributes:
+        process: The number of this process in its cluster.
+        recovery: The recovery folder; None without recovery.
+    """
+
+    process: int = 0
+    recovery: Path | None = None
+
+    @classmethod
+    def parse(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
+        """What `python -m bytewax.run` was told; nothing when it is not what runs.
+
+        Args:
+            argv: The program's arguments, its own name first.
+            environ: The environment, which Bytewax takes its options from too.
+        """
+        if Path(argv[0]).parts[-2:] != ("bytewax", "run.py"):
+            return cls()
+        parser = argparse.ArgumentParser(add_help=False)
+        parser.add_argument("-i", "--process-id", default=environ.get("BYTEWAX_PROCESS_ID"))
+        parser.add_argument(
+            "-r", "--recovery-directory", default=environ.get("BYTEWAX_RECOVERY_DIRECTORY")
+        )
+        known, _ = parser.parse_known_args(argv[1:])
+        process = known.process_id or _pod_number(environ)
+        recovery = known.recovery_directory
+        return cls(int(process or 0), Path(recovery) if recovery else None)
+
+
+def _pod_number(environ: Mapping[str, str]) -> str:
+    """The process number that a pod's name ends with, as Bytewax reads it."""
+    pod, name = environ.get("BYTEWAX_POD_NAME", ""), environ.get("BYTEWAX_STATEFULSET_NAME", "")
+    return pod.removeprefix(f"{name}-") if pod and name else ""
+
+
+@dataclass(frozen=True)
+class StoreIdentity:
+    """Whose snapshots a store holds.
+
+    Attributes:
+        lanes: The keys of the lanes.
+        model: The model's name.
+        fingerprint: The model's fingerprint.
+        version: Of this layout.
+    """
+
+    lanes: tuple[str, ...]
+    model: str
+    fingerprint: str
+    version: int = IDENTITY_VERSION
+
+    def json(self) -> str:
+        """The identity as JSON."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def parse(cls, text: str) -> StoreIdentity:
+        """The identity that JSON holds."""
+        fields = json.loads(text)
+        return cls(**(fields | {"lanes": tuple(fields["lanes"])}))
+
+
+def check_store(folder: Path, flow: StoreIdentity) -> None:
+    """Check that a folder is an initialised store and this flow's; claim it if it is nobody's.
+
+    Raises:
+        RecoveryError: It is not; the text has the command that mends it. Making a store anew is
+            always safe: progress is kept with the outputs, not here.
+    """
+    make = f"python -m bytewax.recovery {folder} {PARTITIONS}"
+    if not folder.is_dir() or not any(folder.glob("part-*.sqlite3")):
+        raise RecoveryError(
+            f"-r {folder}: no recovery store is there; make one: mkdir -p {folder} && {make}"
+        )
+    anew = f"make it anew: rm -r {folder} && mkdir -p {folder} && {make}"
+    held = _read(folder / IDENTITY_FILE, anew)
+    if held is not None:
+        _compare(folder, held, flow, anew)
+    _write(folder / IDENTITY_FILE, flow)
+
+
+def _read(path: Path, anew: str) -> StoreIdentity | None:
+    if not path.exists():
+        return None
+    try:
+        return StoreIdentity.parse(path.read_text())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise RecoveryError(f"-r {path.parent}: can't read {path.name}: {error}; {anew}") from error
+
+
+def _compare(folder: Path, held: StoreIdentity, flow: StoreIdentity, anew: str) -> None:
+    if held.fingerprint != flow.fingerprint:
+        raise RecoveryError(
+            f"-r {folder}: holds snapshots of model {held.model} ({held.fingerprint}), model.name "
+            f"is {flow.model} ({flow.fingerprint}); {anew}"
+        )
+    gone = sorted(set(held.lanes) - set(flow.lanes))
+    if gone:
+        raise RecoveryError(
+            f"-r {folder}: holds snapshots of {', '.join(gone)}, which source.topics no longer "
+            f"has; {anew}"
+        )
+
+
+def _write(path: Path, identity: StoreIdentity) -> None:
+    # Renamed into place: several processes of a cluster write it at once, all the same.
+    draft = path.with_suffix(f".{os.getpid()}")
+    try:
+        draft.write_text(identity.json())
+        draft.replace(path)
+    except OSError as error:
+        raise RecoveryError(f"-r {path.parent}: can't be written: {error.strerror}") from error

@@ -1,0 +1,93 @@
+"""Ends a process that can't go on, so that whoever supervises it starts it anew.
+
+librdkafka's calls can hang past their time-outs when a broker dies (its issues 5456 and 5511), and
+a worker that waits for one never sees a signal. So whatever talks to the outside does it inside
+`Watchdog.busy`, and one daemon thread ends the process when that takes too long. Ending at once is
+safe at any moment: that is what exactly-once means here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["EXIT_STALLED", "Watchdog", "end_process"]
+
+EXIT_STALLED: Final = 75
+"""The exit code of a process that the watchdog ended: EX_TEMPFAIL of sysexits.h, try again."""
+
+log = structlog.get_logger(__name__)
+
+
+def end_process(message: str, code: int) -> None:
+    """Say why in one line on standard error and end the process at once, without unwinding.
+
+    Unwinding would run through Bytewax's threads, which abort with a trace of their own.
+    """
+    print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one line that a person reads
+    os._exit(code)
+
+
+class Watchdog:
+    """Ends the process when one call takes longer than it may.
+
+    Args:
+        limit_s: How long a call may take, in seconds.
+        end: What ends the process.
+    """
+
+    def __init__(
+        self, limit_s: float = 30.0, end: Callable[[str, int], None] = end_process
+    ) -> None:
+        self._limit = limit_s
+        self._end = end
+        self._lock = threading.Lock()
+        self._busy: dict[int, tuple[str, float]] = {}
+        self._next = 0
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Watch a call that must not take longer than the limit."""
+        with self._lock:
+            self._start()
+            token = self._next
+            self._next += 1
+            self._busy[token] = (what, time.monotonic())
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._busy[token]
+
+    def _start(self) -> None:
+        # Started with the first call: a thread made at import would not survive a fork.
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+            self._thread.start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(min(1.0, self._limit / 4))
+            self.check(time.monotonic())
+
+    def check(self, now: float) -> None:
+        """End the process if a call that is still under way has taken too long."""
+        with self._lock:
+            late = [what for what, since in self._busy.values() if now - since > self._limit]
+        if late:
+            log.error("stalled", stage=late[0], limit_s=self._limit)
+            self._end(
+                f"headrace: {late[0]} made no progress for {self._limit:.0f} s; exit "
+                f"{EXIT_STALLED}, start again to go on",
+                EXIT_STALLED,
+            )

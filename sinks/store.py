@@ -1,0 +1,254 @@
+"""The LanceDB table as others than its writer use it: made, checked, read."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from operators.current import CurrentRow
+from operators.encoding import Encoded
+from sinks.errors import SinkError
+from sinks.schema import FENCE_KEY, TableSchema
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+__all__ = ["Fence", "TableStore", "one_line"]
+
+INDEX_CACHE_BYTES: Final = 64 << 20
+METADATA_CACHE_BYTES: Final = 64 << 20
+
+FENCE_VERSION: Final = 1
+_FENCE_FILTER: Final = f"key = X'{FENCE_KEY.hex()}'"
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of what Lance says, without the place in its own source."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.split(", /")[0].split(", rust/")[0]
+
+
+@dataclass(frozen=True)
+class Fence:
+    """What the fence row says, in its column `metadata`.
+
+    Attributes:
+        model: The model's name.
+        fingerprint: The model's fingerprint.
+        writer: Who wrote last.
+        sequence: Rises with each commit.
+        progress: The next offset of each lane, by the lane's key.
+        version: Of this layout.
+    """
+
+    model: str
+    fingerprint: str
+    writer: str = ""
+    sequence: int = 0
+    progress: Mapping[str, int] = field(default_factory=dict)
+    version: int = FENCE_VERSION
+
+    def json(self) -> str:
+        """The fence as JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def parse(cls, text: str) -> Fence:
+        """The fence that JSON holds."""
+        return cls(**json.loads(text))
+
+    def after(self, writer: str, progress: Mapping[str, int]) -> Fence:
+        """The fence of the next commit."""
+        merged = {**self.progress, **progress}
+        return replace(self, writer=writer, sequence=self.sequence + 1, progress=merged)
+
+
+@dataclass(frozen=True)
+class TableStore:
+    """A table's place and shape.
+
+    Args:
+        uri: A folder, or the URI of an object store.
+        name: The table's name.
+        schema: Its schema.
+        model: The model's name.
+        fingerprint: The model's fingerprint.
+    """
+
+    uri: str
+    name: str
+    schema: TableSchema
+    model: str
+    fingerprint: str
+
+    @property
+    def path(self) -> str:
+        """Where LanceDB keeps a table of that name."""
+        return f"{self.uri.rstrip('/')}/{self.name}.lance"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the table lies in this machine's files."""
+        return "://" not in self.uri
+
+    def ensure(self) -> None:
+        """Make the table if there is none; check that it fits if there is one.
+
+        Raises:
+            SinkError: It can't be made, or has another schema or another model's vectors.
+        """
+        self._check_folder()
+        try:
+            fence = Fence(self.model, self.fingerprint)
+            lance.write_dataset(self._fence_row(fence), self.path, mode="create")
+        except (OSError, RuntimeError, ValueError) as error:
+            if not self.exists():
+                raise SinkError(
+                    f"table.uri: {self.uri}: can't create table {self.name}: {one_line(error)}"
+                ) from error
+        self._check(self.open())
+
+    def exists(self) -> bool:
+        """Whether there is a table."""
+        try:
+            lance.dataset(self.path)
+        except (OSError, RuntimeError, ValueError):
+            return False
+        return True
+
+    def open(self) -> lance.LanceDataset:
+        """The table's newest version, with bounded caches.
+
+        Raises:
+            SinkError: There is none, or it can't be read.
+        """
+        try:
+            return lance.dataset(
+                self.path,
+                index_cache_size_bytes=INDEX_CACHE_BYTES,
+                metadata_cache_size_bytes=METADATA_CACHE_BYTES,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise SinkError(
+                f"table.name: {self.name}: can't open it in {self.uri}: {one_line(error)}"
+            ) from error
+
+    def fence(self, dataset: lance.LanceDataset) -> Fence:
+        """The fence row of a version of the table.
+
+        Raises:
+            SinkError: There is not exactly one: the table is not Headrace's, or was damaged.
+        """
+        rows = dataset.to_table(columns=["metadata"], filter=_FENCE_FILTER).column("metadata")
+        if len(rows) != 1:
+            raise SinkError(
+                f"table.name: {self.name}: has {len(rows)} fence rows, not one; it was not "
+                "written by Headrace or was changed by others: set another table.name"
+            )
+        return Fence.parse(rows[0].as_py())
+
+    def progress(self, lanes: Collection[str]) -> Mapping[str, int]:
+        """The committed next offset of those lanes that the table knows.
+
+        Raises:
+            SinkError: The table can't be read.
+        """
+        known = self.fence(self.open()).progress
+        return {lane: known[lane] for lane in lanes if lane in known}
+
+    def lookup(self, ids: Collection[str]) -> Mapping[str, CurrentRow]:
+        """The committed rows of those ids, without deleted ones. See `operators.current`.
+
+        Raises:
+            SinkError: The table can't be read.
+        """
+        quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
+        found = self.open().to_table(
+            columns=["id", "vector", "text", "tokens", "truncated", "chunk"],
+            filter=f"id IN ({quoted}) AND NOT deleted",
+        )
+        return _current(found)
+
+    def _fence_row(self, fence: Fence) -> pa.Table:
+        return self.schema.fence(fence.json(), fence.sequence, 0)
+
+    def _check_folder(self) -> None:
+        """Find out at the start whether the folder can be written, not at the first commit."""
+        if not self.is_local:
+            return
+        try:
+            Path(self.uri).mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.uri) as probe:
+                probe.write(bytes(4096))
+        except OSError as error:
+            raise SinkError(
+                f"table.uri: {self.uri}: can't be written: {error.strerror}; set another folder "
+                "or mend its rights or space"
+            ) from error
+
+    def _check(self, dataset: lance.LanceDataset) -> None:
+        self._check_vector(dataset.schema)
+        self._check_columns(dataset.schema)
+        held = self.fence(dataset)
+        if held.fingerprint != self.fingerprint:
+            raise SinkError(
+                f"model.name: {self.model} has fingerprint {self.fingerprint}, but table "
+                f"{self.name} holds vectors of {held.model} ({held.fingerprint}); set that model "
+                "again, or another table.name to embed anew"
+            )
+
+    def _check_vector(self, schema: pa.Schema) -> None:
+        found = schema.field("vector").type if "vector" in schema.names else None
+        wanted = self.schema.arrow.field("vector").type
+        if found == wanted:
+            return
+        if found is not None and pa.types.is_fixed_size_list(found):
+            raise SinkError(
+                f"model.name: {self.model} gives {self.schema.dimension} dimensions, but table "
+                f"{self.name} in {self.uri} has {found.list_size}; set another table.name or model"
+            )
+        raise SinkError(f"table.name: {self.name}: its column vector is {found}, not {wanted}")
+
+    def _check_columns(self, schema: pa.Schema) -> None:
+        wanted = {f.name: f.type for f in self.schema.arrow}
+        found = {f.name: f.type for f in schema}
+        if wanted == found:
+            return
+        unlike = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
+        told = ", ".join(
+            f"{n} ({found.get(n, 'absent')} instead of {wanted.get(n, 'absent')})" for n in unlike
+        )
+        raise SinkError(
+            f"table.columns: {dict(self.schema.columns)} do not fit table {self.name} in "
+            f"{self.uri}: {told}; set the table's own columns, or another table.name"
+        )
+
+
+def _current(found: pa.Table) -> dict[str, CurrentRow]:
+    several = {row for row, chunk in zip(*_columns(found, "id", "chunk"), strict=True) if chunk}
+    rows: dict[str, CurrentRow] = {}
+    vectors = found.column("vector").combine_chunks()
+    ids, chunks, texts = _columns(found, "id", "chunk", "text")
+    tokens, truncated = _columns(found, "tokens", "truncated")
+    for index, identity in enumerate(ids):
+        if chunks[index]:
+            continue
+        encoded = None
+        if identity not in several:
+            vector = np.asarray(vectors[index].values, np.float32).reshape(1, -1)
+            span = (0, len(texts[index]))
+            count = tokens[index]
+            encoded = Encoded(vector, (span,), (count,), count, truncated[index])
+        rows[identity] = CurrentRow(texts[index], encoded)
+    return rows
+
+
+def _columns(table: pa.Table, *names: str) -> list[list[Any]]:
+    return [table.column(name).to_pylist() for name in names]

@@ -1,0 +1,5 @@
+"""Where records come from."""
+
+from sources.errors import SourceError
+
+__all__ = ["SourceError"]

@@ -1,0 +1,312 @@
+"""The Kafka source: one part for each partition of the source topics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+import structlog
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+from confluent_kafka import KafkaException
+
+from clients.kafka import CALL_TIMEOUT_S, REPORT_S, is_away
+from headrace.errors import HeadraceError
+from operators.records import Lane, RecordBatch
+from recovery.fencing import fence
+from recovery.progress import SINKS, Board, resume_offset
+from recovery.watchdog import end_process
+from sources.budget import InFlight, WorkerBudget
+from sources.errors import SourceError
+from sources.lane import LaneReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from clients.kafka import KafkaConfig
+    from recovery.shutdown import Shutdown
+    from telemetry.metrics import Metrics
+
+__all__ = ["KafkaSource"]
+
+log = structlog.get_logger(__name__)
+
+IDLE: Final = timedelta(milliseconds=2)
+"""How long a lane rests that had nothing to read; a document waits half of it on average."""
+
+DISCOVER_S: Final = 5.0
+"""How often a topic is looked at for new partitions, in seconds."""
+
+SNAPSHOT_VERSION: Final = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the lanes are read, and with what.
+
+    Attributes:
+        kafka: The broker.
+        start: Where a lane starts of which no sink knows anything.
+        missing: What to do when the topic no longer has a record that a sink lacks.
+        max_in_flight: The most records a worker has read that are not yet in both sinks.
+        table_progress: Reads the table's next offset of each lane that it knows.
+        board: The sinks' progress, as far as this process knows it.
+        shutdown: Whether to end.
+        metrics: Where to count.
+    """
+
+    kafka: KafkaConfig
+    start: Literal["earliest", "latest"]
+    missing: Literal["error", "skip"]
+    max_in_flight: int
+    table_progress: Callable[[Collection[str]], Mapping[str, int]]
+    board: Board
+    shutdown: Shutdown
+    metrics: Metrics
+
+
+@dataclass
+class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
+    """Reads topics in batches, one lane for each partition.
+
+    Parallelism: a part for each partition that the topics have when the flow starts; Bytewax
+    spreads the parts evenly over the workers. Partitions added later are read at once, by the
+    part of the topic's first partition, and get parts of their own at the next start.
+
+    Guarantee: a lane is read in offset order from the older of both sinks' progress, so no sink
+    lacks a record. Nothing is committed here: the topic sink does, with the outcomes.
+
+    A replay reads records again that one sink has already; that sink drops them. The snapshot
+    (the next offset) is for people to look at: progress that sinks hold is newer and truer.
+    """
+
+    lanes: tuple[Lane, ...]
+    reading: Reading
+    _budgets: dict[int, WorkerBudget] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def list_parts(self) -> list[str]:
+        """The keys of the lanes."""
+        return sorted(lane.key for lane in self.lanes)
+
+    def build_part(
+        self,
+        step_id: str,  # noqa: ARG002 - Bytewax's interface
+        for_part: str,
+        resume_state: dict[str, int] | None,  # noqa: ARG002 - see the class
+    ) -> KafkaPartition:
+        """Start a lane, on the worker that will read it."""
+        lane = Lane.parse(for_part)
+        with self._lock:
+            # Keyed by the worker's thread, the only thing that tells one worker from another.
+            budget = self._budgets.setdefault(
+                threading.get_ident(), WorkerBudget(self.reading.max_in_flight)
+            )
+        return KafkaPartition(lane, self.reading, budget, self._adopted_by(lane))
+
+    def _adopted_by(self, lane: Lane) -> set[int] | None:
+        """The partitions that have parts, if this lane's part is to look for more."""
+        known = {other.partition for other in self.lanes if other.topic == lane.topic}
+        return known if lane.partition == min(known) else None
+
+
+class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
+    """A lane, and those of partitions that were added while the flow ran.
+
+    Args:
+        lane: The part's own.
+        reading: How lanes are read.
+        budget: What this worker may have in flight.
+        known: The partitions of the lane's topic that have parts; None when another part looks
+            for new ones.
+    """
+
+    def __init__(
+        self, lane: Lane, reading: Reading, budget: WorkerBudget, known: set[int] | None
+    ) -> None:
+        self._reading = reading
+        self._budget = budget
+        self._known = known
+        self._outage = Outage(reading.kafka)
+        self._awake: datetime | None = None
+        self._looked = time.monotonic()
+        self._lanes: list[ActiveLane] = []
+        try:
+            self._add(lane, reading.start)
+        except HeadraceError as error:
+            end_process(f"headrace: {error}", error.exit_code)
+
+    def next_batch(self) -> list[RecordBatch]:
+        """What there is to read, without waiting; ends the input when the flow is asked to."""
+        if self._reading.shutdown.asked:
+            raise StopIteration
+        try:
+            batches = [batch for lane in self._lanes if (batch := lane.read(self._budget.share))]
+            self._watch_broker(heard=bool(batches))
+            self._look_for_partitions()
+        except HeadraceError as error:
+            end_process(f"headrace: {error}", error.exit_code)
+        self._awake = None if batches else datetime.now(UTC) + IDLE
+        return batches
+
+    def next_awake(self) -> datetime | None:
+        """When to be asked again; None for at once."""
+        return self._awake
+
+    def snapshot(self) -> dict[str, int]:
+        """The next offset of the part's own lane, as plain data."""
+        return {"version": SNAPSHOT_VERSION, "next_offset": self._lanes[0].reader.position}
+
+    def close(self) -> None:
+        """Leave the broker."""
+        for lane in self._lanes:
+            lane.reader.close()
+
+    def _add(self, lane: Lane, start: Literal["earliest", "latest"]) -> None:
+        self._budget.join()
+        self._lanes.append(ActiveLane(lane, self._reading, start))
+
+    def _watch_broker(self, *, heard: bool) -> None:
+        away = [lane.reader.take_away() for lane in self._lanes]
+        if heard:
+            self._outage.over()
+        elif any(away) or self._outage.on:
+            self._outage.check(self._lanes[0].reader)
+
+    def _look_for_partitions(self) -> None:
+        now = time.monotonic()
+        if self._known is None or self._outage.on or now - self._looked < DISCOVER_S:
+            return
+        self._looked = now
+        topic = self._lanes[0].reader.lane.topic
+        for partition in self._partitions(topic) - self._known:
+            log.info("partition added", stage="source", topic=topic, partition=partition)
+            self._known.add(partition)
+            # Whatever `source.start` says: what came before the flow noticed counts too.
+            self._add(Lane(topic, partition), "earliest")
+
+    def _partitions(self, topic: str) -> set[int]:
+        try:
+            found = self._lanes[0].reader.consumer.list_topics(topic, timeout=CALL_TIMEOUT_S)
+        except KafkaException as error:
+            if is_away(error):
+                return set()
+            raise
+        return set(found.topics[topic].partitions)
+
+
+class ActiveLane:
+    """A lane that is being read: its reader, and what it has in flight.
+
+    Starting it follows steps 1 and 2 of `recovery.progress`.
+    """
+
+    def __init__(self, lane: Lane, reading: Reading, start: Literal["earliest", "latest"]) -> None:
+        self._reading = reading
+        self._in_flight = InFlight()
+        self._asked = 0.0
+        metrics, labels = reading.metrics, (lane.topic, str(lane.partition))
+        self._consumed = metrics.consumed.labels(*labels)
+        self._lag = metrics.lag.labels(*labels)
+        self._flying = metrics.in_flight.labels(*labels)
+        self.reader = LaneReader(reading.kafka, lane)
+        fence(reading.kafka, lane)
+        offset = self._resume_at(lane, start)
+        log.info(
+            "lane starts", stage="source", topic=lane.topic, partition=lane.partition, offset=offset
+        )
+        self.reader.start(offset)
+        self._first: RecordBatch | None = RecordBatch(lane, offset, offset)
+
+    def _resume_at(self, lane: Lane, start: Literal["earliest", "latest"]) -> int:
+        committed = self._reading.kafka.committed(self.reader.consumer, lane.topic, lane.partition)
+        progress = {
+            "topic": committed,
+            "table": self._reading.table_progress([lane.key]).get(lane.key),
+        }
+        marks = self.reader.watermarks()
+        return resume_offset(str(lane), marks, progress, start, self._reading.missing)
+
+    def read(self, share: int) -> RecordBatch | None:
+        """The next records, if the budget has room for some."""
+        if self._first is not None:
+            # An empty batch first: it makes both sinks note where the lane starts.
+            first, self._first = self._first, None
+            return first
+        room = share - self._settle()
+        if room <= 0:
+            self._ask_sinks()
+            return None
+        batch = self.reader.read(room)
+        if batch is not None:
+            self._in_flight.add(batch)
+            self._consumed.inc(len(batch))
+        self._lag.set(self.reader.lag())
+        return batch
+
+    def _settle(self) -> int:
+        flying = self._in_flight.settle(self._reading.board.written(self.reader.lane.key))
+        self._flying.set(flying)
+        return flying
+
+    def _ask_sinks(self) -> None:
+        """Read the progress of sinks that run in another process, some times a second."""
+        now = time.monotonic()
+        if now - self._asked > 0.1:
+            self._asked = now
+            for sink in SINKS:
+                self._reading.board.refresh(sink, [self.reader.lane.key])
+
+
+class Outage:
+    """A broker that is away: named in the log once a minute, and the end when it stays away."""
+
+    def __init__(self, kafka: KafkaConfig) -> None:
+        self._kafka = kafka
+        self._since: float | None = None
+        self._reported = 0.0
+        self._probed = 0.0
+
+    @property
+    def on(self) -> bool:
+        """Whether the broker is thought to be away."""
+        return self._since is not None
+
+    def over(self) -> None:
+        """The broker has answered."""
+        if self._since is not None:
+            away = time.monotonic() - self._since
+            log.info("broker back", stage="source", away_s=round(away, 1))
+        self._since = None
+
+    def check(self, reader: LaneReader) -> None:
+        """Ask the broker, at most once a second.
+
+        Raises:
+            SourceError: It has been away for as long as it may.
+        """
+        now = time.monotonic()
+        if now - self._probed < 1.0:
+            return
+        self._probed = now
+        try:
+            reader.consumer.list_topics(reader.lane.topic, timeout=0.5)
+        except KafkaException:
+            self._report(now)
+        else:
+            self.over()
+
+    def _report(self, now: float) -> None:
+        self._since = self._since or now
+        if now - self._since > self._kafka.outage_s:
+            raise SourceError(
+                f"kafka.bootstrap_servers: {self._kafka.bootstrap_servers}: away for "
+                f"{self._kafka.outage_s:.0f} s; start again when it is back, nothing is lost"
+            )
+        if not self._reported or now - self._reported > REPORT_S:
+            self._reported = now
+            log.warning(
+                "broker away", stage="source", bootstrap_servers=self._kafka.bootstrap_servers
+            )

@@ -1,0 +1,116 @@
+"""Metrics, by Prometheus' client; the names are part of the contract with users."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from headrace.errors import HeadraceError
+from operators.records import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from operators.records import OutcomeBatch
+
+__all__ = ["Metrics"]
+
+_MS: Final = (1, 2.5, 5, 10, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500, 5000, 10_000, 60_000)
+
+
+class Metrics:
+    """One process's metrics.
+
+    Args:
+        registry: Where they are registered; a fresh one unless given.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._define_flow()
+        self._define_model()
+        self._define_process()
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(f"headrace_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"headrace_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str] = ()) -> Histogram:
+        return Histogram(f"headrace_{name}", text, labels, buckets=_MS, registry=self.registry)
+
+    def _define_flow(self) -> None:
+        lane = ("topic", "partition")
+        self.consumed = self._counter("records_consumed_total", "Records read.", lane)
+        self.sent = self._counter("records_sent_total", "Records committed.", ("sink", "outcome"))
+        self.dead_letters = self._counter("dead_letters_total", "Dead letters.", ("code",))
+        self.lag = self._gauge("consumer_lag", "Offsets not yet read.", lane)
+        self.in_flight = self._gauge(
+            "in_flight_records", "Records read and not yet in both sinks.", lane
+        )
+        self.send_latency = self._histogram(
+            "record_send_latency_ms", "Time of one transaction, in ms."
+        )
+        self.upsert_latency = self._histogram(
+            "upsert_latency_ms", "Time of one table commit, in ms."
+        )
+        self.freshness = self._histogram(
+            "freshness_ms", "Source timestamp to committed, in ms.", ("sink",)
+        )
+        self.index_size = self._gauge("index_size", "Rows of the table, tombstones included.")
+
+    def _define_model(self) -> None:
+        self.inference_latency = self._histogram(
+            "inference_latency_ms", "Time of one inference, in ms."
+        )
+        self.tokens = self._counter("tokens_total", "Tokens that went into the model.")
+        self.truncated = self._counter("truncated_total", "Texts longer than the model takes.")
+        self.cache_hits = self._counter(
+            "embedding_cache_hits_total", "Texts that needed no inference."
+        )
+
+    def _define_process(self) -> None:
+        process = psutil.Process()
+        process.cpu_percent()  # the first call only sets the point to measure from
+        gauge = self._gauge("cpu_utilization", "Cores that this process uses, since the last look.")
+        gauge.set_function(lambda: process.cpu_percent() / 100)
+
+    def serve(self, address: str, port: int) -> None:
+        """Serve `/metrics` from a daemon thread.
+
+        Raises:
+            HeadraceError: The address is taken or isn't this machine's.
+        """
+        try:
+            start_http_server(port, address, self.registry)
+        except OSError as error:
+            raise HeadraceError(
+                f"metrics.address: {address}:{port}: {error.strerror or error}; choose another"
+            ) from error
+
+    def embedded(self, tokens: int, truncated: int, cached: int) -> None:
+        """The embed step took a batch: see `operators.embed.Observer`."""
+        self.tokens.inc(tokens)
+        self.truncated.inc(truncated)
+        self.cache_hits.inc(cached)
+
+    def inference(self, _rows: int, _tokens: int, seconds: float) -> None:
+        """The model was called once."""
+        self.inference_latency.observe(seconds * 1000)
+
+    def committed(self, sink: str, batches: Sequence[OutcomeBatch], seconds: float) -> None:
+        """A sink has committed batches, in so many seconds."""
+        latency = self.send_latency if sink == "topic" else self.upsert_latency
+        latency.observe(seconds * 1000)
+        now_ms = time.time() * 1000
+        freshness = self.freshness.labels(sink)
+        for batch in batches:
+            for row, timestamp in zip(batch.rows, batch.timestamps, strict=True):
+                self.sent.labels(sink, row.outcome.name.lower()).inc()
+                freshness.observe(max(0.0, now_ms - timestamp))
+                if sink == "topic" and row.outcome is Outcome.DEAD_LETTER and row.dead:
+                    self.dead_letters.labels(row.dead.code).inc()

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from harness.process import HOST, free_port
+from tests.cli.conftest import headrace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.broker import Broker
+    from tests.cli.conftest import World
+
+pytestmark = pytest.mark.kafka
+
+
+def states(found: list[dict[str, Any]]) -> dict[str, str]:
+    """The state of each thing, by the first word of its name."""
+    return {item["name"].split()[0]: item["state"] for item in found}
+
+
+def test_all_well(world: World) -> None:
+    """Where a flow has run, all is well, and each thing has a line."""
+    done = headrace(world.env, "check")
+    assert done.code == 0, done.out
+    lines = done.out.splitlines()
+    assert len(lines) == 7
+    assert all(line.startswith("ok ") for line in lines)
+
+
+def test_all_problems(fresh: dict[str, str], tmp_path: Path) -> None:
+    """All problems are shown, not only the first, and nothing is made."""
+    (tmp_path / "file").write_text("")
+    env = {**fresh, "HEADRACE_TABLE__URI": str(tmp_path / "file" / "lancedb")}
+    done = headrace(env, "check", "--json")
+    assert done.code == 1
+    found = states(done.json)
+    assert found["source.topics"] == found["embeddings.topic"] == "problem"
+    assert found["dead_letters.topic"] == found["table"] == "problem"
+    assert found["kafka"] == found["model"] == "ok"
+    assert not headrace(fresh, "status").out
+
+
+def test_nothing_is_made(fresh: dict[str, str], tmp_path: Path) -> None:
+    """A table that is not there yet is no problem, and check does not make it."""
+    assert headrace(fresh, "topics", "create").code == 0
+    done = headrace(fresh, "check")
+    assert done.code == 0, done.out
+    assert "not there yet" in done.out
+    assert not (tmp_path / "lancedb").exists()
+
+
+def test_unfit_topics(fresh: dict[str, str], broker: Broker) -> None:
+    """Topics with the wrong clean-up or too small a limit are warnings with the way out."""
+    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
+    configs = {
+        "SOURCE__TOPICS": {},
+        "EMBEDDINGS__TOPIC": {"cleanup.policy": "delete", "max.message.bytes": "1000"},
+        "DEAD_LETTERS__TOPIC": {"cleanup.policy": "compact"},
+    }
+    for name, config in configs.items():
+        new = NewTopic(fresh[f"HEADRACE_{name}"], 1, 1, config=config)
+        admin.create_topics([new])[new.topic].result()
+    done = headrace(fresh, "check", "--json")
+    assert done.code == 0
+    found = states(done.json)
+    assert found["embeddings.topic"] == found["dead_letters.topic"] == "warning"
+    assert "cleanup.policy=compact,max.message.bytes=1000000" in done.out
+    assert "cleanup.policy=delete" in done.out
+
+
+def test_other_model(world: World) -> None:
+    """A table that holds another model's vectors is a problem."""
+    done = headrace({**world.env, "HEADRACE_MODEL__MAX_TOKENS": "64"}, "check", "--json")
+    assert done.code == 1
+    assert states(done.json)["table"] == "problem"
+
+
+def test_no_model_no_broker(fresh: dict[str, str]) -> None:
+    """A model that is not to be had and a broker that is away are both told."""
+    server = f"{HOST}:{free_port()}"
+    env = {
+        **fresh,
+        "HEADRACE_MODEL__NAME": "/nowhere/model",
+        "HEADRACE_KAFKA__BOOTSTRAP_SERVERS": server,
+        "HEADRACE_KAFKA__OUTAGE_S": "0.5",
+    }
+    done = headrace(env, "check", "--json")
+    assert done.code == 1
+    told = {item["name"]: item for item in done.json}
+    assert told["model"]["state"] == told["kafka"]["state"] == "problem"
+    assert "Connection refused" in told["kafka"]["message"]
+
+
+def test_wrong_setting() -> None:
+    """A wrong setting is a problem like others."""
+    done = headrace({"HEADRACE_NO__SUCH": "1"}, "check")
+    assert done.code == 1
+    assert done.out.startswith("problem  settings: no")

@@ -1,0 +1,1 @@
+"""The real flow on a real broker and real tables, from the outside."""

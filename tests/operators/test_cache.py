@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.cache import EncodingCache
+from tests.samples import encoded
+
+
+@given(st.integers(0, 4), st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef"))))
+def test_forgets_what_was_used_longest_ago(limit: int, steps: list[tuple[bool, str]]) -> None:
+    """It behaves as a plain least-recently-used dict of that size."""
+    cache = EncodingCache(limit)
+    model: OrderedDict[str, None] = OrderedDict()
+    for put, text in steps:
+        if put:
+            cache.put(cache.fingerprint(text), encoded(text))
+            if limit:
+                model[text] = None
+                model.move_to_end(text)
+                while len(model) > limit:
+                    model.popitem(last=False)
+        else:
+            found = cache.get(cache.fingerprint(text))
+            assert (found is not None) == (text in model)
+            if found is not None:
+                model.move_to_end(text)
+                np.testing.assert_array_equal(found.vectors, encoded(text).vectors)
+        assert len(cache) == len(model) <= limit
+
+
+def test_keeps_no_view_into_a_whole_inference() -> None:
+    """What is kept is a copy, so an entry does not hold on to the array of its whole batch."""
+    whole = np.zeros((1000, 8), np.float32)
+    given = encoded("a")
+    cache = EncodingCache(1)
+    view = type(given)(whole[:1], given.spans, given.chunk_tokens, given.tokens, given.truncated)
+    cache.put(b"a", view)
+    whole += 1
+    kept = cache.get(b"a")
+    assert kept is not None
+    assert kept.vectors.base is None
+    assert not kept.vectors.any()
+
+
+@given(st.sets(st.text(), min_size=2, max_size=20))
+def test_fingerprints_tell_texts_apart(texts: set[str]) -> None:
+    """Each text has 16 bytes of its own."""
+    assert len({EncodingCache.fingerprint(text) for text in texts}) == len(texts)
+    assert {len(EncodingCache.fingerprint(text)) for text in texts} == {16}

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.current import CurrentRow
+from operators.embed import EmbedStep
+from operators.records import (
+    DeadLetter,
+    Document,
+    DocumentBatch,
+    Kind,
+    Lane,
+    Metadata,
+    Original,
+    Outcome,
+    OutcomeBatch,
+    Row,
+)
+from tests.samples import LANE, encoded
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from operators.encoding import Encoded
+
+
+@dataclass
+class CountingEncoder:
+    """Encodes by the text alone and remembers what it was asked; one text makes it fail."""
+
+    calls: list[list[str]] = field(default_factory=list)
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """See `TextEncoder`."""
+        self.calls.append(list(texts))
+        made = [encoded(text) for text in texts]
+        return [
+            replace(e, vectors=np.full_like(e.vectors, np.nan)) if text == "nan" else e
+            for text, e in zip(texts, made, strict=True)
+        ]
+
+    @property
+    def texts(self) -> list[str]:
+        """All texts that cost an inference."""
+        return [text for call in self.calls for text in call]
+
+
+@dataclass
+class FakeTable:
+    """The committed rows."""
+
+    rows: dict[str, CurrentRow] = field(default_factory=dict)
+    asked: list[set[str]] = field(default_factory=list)
+
+    def __call__(self, ids: Collection[str]) -> Mapping[str, CurrentRow]:
+        """See `RowLookup`."""
+        self.asked.append(set(ids))
+        return {identity: self.rows[identity] for identity in ids if identity in self.rows}
+
+
+@dataclass
+class Totals:
+    """An observer that adds up."""
+
+    tokens: int = 0
+    truncated: int = 0
+    cached: int = 0
+
+    def embedded(self, tokens: int, truncated: int, cached: int) -> None:
+        """See `Observer`."""
+        self.tokens += tokens
+        self.truncated += truncated
+        self.cached += cached
+
+
+@dataclass
+class Bench:
+    """An embed step and its surroundings."""
+
+    in_flight: int = 100
+    cache: int = 100
+    encoder: CountingEncoder = field(default_factory=CountingEncoder)
+    table: FakeTable = field(default_factory=FakeTable)
+    totals: Totals = field(default_factory=Totals)
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        self.step = EmbedStep(
+            self.encoder, self.table, self.in_flight, self.cache, self.totals, lambda: 1234
+        )
+
+    def __call__(self, *documents: Document, lane: Lane = LANE) -> list[Row]:
+        """The outcomes of the lane's next records."""
+        first, self.offset = self.offset, self.offset + len(documents)
+        offsets = list(range(first, self.offset))
+        batch = DocumentBatch(lane, first, self.offset, offsets, offsets, documents)
+        return list(self.step(batch).rows)
+
+
+def upsert(identity: str, text: str, *, note: str = "") -> Document:
+    """A document with a text."""
+    return Document(Kind.UPSERT, identity, text, Metadata(note), 5, original(identity))
+
+
+def patch(identity: str, note: str = "patched") -> Document:
+    """A document without."""
+    return Document(Kind.PATCH, identity, None, Metadata(note), 6, original(identity))
+
+
+def delete(identity: str) -> Document:
+    """A deletion."""
+    return Document(Kind.DELETE, identity, None, None, 7, original(identity))
+
+
+def original(identity: str) -> Original:
+    """What it was decoded from."""
+    return Original(identity.encode(), b"value", ())
+
+
+def test_outcomes_stay_in_order() -> None:
+    """Outcomes run in parallel to the batch, whatever order the encoder was asked in."""
+    bench = Bench()
+    dead = Document(
+        Kind.DEAD, "", None, None, 1, original("x"), dead=DeadLetter("bad_json", "", original("x"))
+    )
+    documents = [upsert("a", "zz"), dead, delete("b"), upsert("c", "a"), patch("a")]
+    batch = DocumentBatch(LANE, 3, 30, [4, 6, 7, 20, 28], [1, 2, 3, 4, 5], documents)
+    out = bench.step(batch)
+    assert isinstance(out, OutcomeBatch)
+    assert (out.lane, out.start, out.end, out.embedded_at) == (LANE, 3, 30, 1234)
+    assert (list(out.offsets), list(out.timestamps)) == ([4, 6, 7, 20, 28], [1, 2, 3, 4, 5])
+    assert [row.outcome.name for row in out.rows] == [
+        "EMBEDDING",
+        "DEAD_LETTER",
+        "TOMBSTONE",
+        "EMBEDDING",
+        "EMBEDDING",
+    ]
+    assert [row.id for row in out.rows] == ["a", "", "b", "c", "a"]
+    assert [row.event_time for row in out.rows] == [5, 1, 7, 5, 6]
+    for row in out.rows:
+        if row.encoded is not None:
+            assert row.text is not None
+            np.testing.assert_array_equal(row.encoded.vectors, encoded(row.text).vectors)
+
+
+def test_a_text_twice_in_a_batch_is_embedded_once() -> None:
+    """Texts of a batch reach the encoder once each, in one call."""
+    bench = Bench()
+    bench(upsert("a", "one"), upsert("b", "two"), upsert("c", "one"))
+    assert bench.encoder.calls == [["one", "two"]]
+    assert bench.totals.cached == 1
+    assert bench.totals.tokens == encoded("one").tokens + encoded("two").tokens
+
+
+def test_a_text_seen_before_costs_no_inference() -> None:
+    """What the cache has is not embedded again, and gives the same vectors."""
+    bench = Bench()
+    [first] = bench(upsert("a", "one"))
+    [again] = bench(upsert("b", "one"), lane=Lane("documents", 1))
+    assert bench.encoder.calls == [["one"]]
+    assert bench.totals.cached == 1
+    assert first.encoded is not None
+    assert again.encoded is not None
+    np.testing.assert_array_equal(first.encoded.vectors, again.encoded.vectors)
+
+
+def test_without_cache_every_batch_is_embedded() -> None:
+    """`model.cache_entries = 0` remembers nothing."""
+    bench = Bench(cache=0)
+    bench(upsert("a", "one"))
+    bench(upsert("a", "one"))
+    assert bench.encoder.texts == ["one", "one"]
+
+
+def test_patch_takes_text_and_vector_from_its_own_batch() -> None:
+    """A patch behind its document in a batch takes what that made."""
+    bench = Bench()
+    _, row = bench(upsert("a", "one", note="old"), patch("a"))
+    assert (row.text, row.metadata, row.patch) == ("one", Metadata("patched"), True)
+    assert row.event_time == 6
+    assert bench.encoder.texts == ["one"]
+
+
+def test_patch_takes_text_and_vector_from_records_in_flight() -> None:
+    """A patch of a document that another batch made needs neither table nor model."""
+    bench = Bench(cache=0)
+    bench(upsert("a", "one"))
+    [row] = bench(patch("a"))
+    assert (row.outcome, row.text) == (Outcome.EMBEDDING, "one")
+    assert bench.table.asked == []
+    assert bench.encoder.texts == ["one"]
+
+
+def test_patch_takes_text_and_vector_from_the_table() -> None:
+    """A patch of a document from long ago takes the table's, without an inference."""
+    bench = Bench()
+    bench.table.rows["a"] = CurrentRow("one", encoded("one"))
+    row, other = bench(patch("a"), patch("b"))
+    assert (row.outcome, row.text) == (Outcome.EMBEDDING, "one")
+    assert other.dead is not None
+    assert bench.table.asked == [{"a", "b"}]
+    assert bench.encoder.calls == []
+
+
+def test_patch_of_a_row_of_several_chunks_is_embedded_again() -> None:
+    """Where the table does not keep all of an encoding, the text is embedded again."""
+    bench = Bench()
+    bench.table.rows["a"] = CurrentRow("one", None)
+    [row] = bench(patch("a"))
+    assert row.encoded is not None
+    assert bench.encoder.texts == ["one"]
+
+
+def test_views_are_a_lanes_own() -> None:
+    """What one lane has in flight is not another lane's row."""
+    bench = Bench()
+    bench(upsert("a", "one"))
+    [row] = bench(patch("a"), lane=Lane("documents", 1))
+    assert row.dead is not None
+
+
+@pytest.mark.parametrize("before", [[], [delete("a")], [upsert("a", "nan")]])
+def test_patch_without_a_row_is_a_dead_letter(before: list[Document]) -> None:
+    """A patch of an unknown, deleted or refused document is `no_text`, with its original."""
+    bench = Bench()
+    row = bench(*before, patch("a"))[-1]
+    assert row.outcome is Outcome.DEAD_LETTER
+    assert row.dead is not None
+    assert (row.dead.code, row.dead.original) == ("no_text", original("a"))
+    assert row.patch
+
+
+def test_deleted_in_flight_hides_the_tables_row() -> None:
+    """A deletion that the table does not have yet counts for a patch behind it."""
+    bench = Bench()
+    bench.table.rows["a"] = CurrentRow("one", encoded("one"))
+    bench(delete("a"))
+    [row] = bench(patch("a"))
+    assert row.dead is not None
+
+
+def test_deleted_in_the_same_batch_hides_the_tables_row() -> None:
+    """So does one in the same batch, and a new text behind it makes a row again."""
+    bench = Bench()
+    bench.table.rows["a"] = CurrentRow("one", encoded("one"))
+    rows = bench(patch("a"), delete("a"), patch("a"), upsert("a", "two"), patch("a"))
+    assert [row.text for row in rows] == ["one", None, None, "two", "two"]
+    assert [row.dead is not None for row in rows] == [False, False, True, False, False]
+
+
+def test_a_vector_that_is_not_finite_is_a_dead_letter() -> None:
+    """A vector that no index can hold goes nowhere, and the row before it stays."""
+    bench = Bench()
+    good, bad, after = bench(upsert("a", "one"), upsert("a", "nan"), patch("a"))
+    assert good.outcome is Outcome.EMBEDDING
+    assert bad.dead is not None
+    assert (bad.dead.code, bad.dead.original) == ("not_finite", original("a"))
+    assert (after.outcome, after.text) == (Outcome.EMBEDDING, "one")
+
+
+def test_a_document_that_leaves_the_view_within_a_batch_is_still_found() -> None:
+    """A patch whose document falls out of the view in the patch's own batch asks the table."""
+    bench = Bench(in_flight=4)
+    bench(upsert("a", "one"))
+    bench(upsert("b", "two"), upsert("c", "three"))
+    # What a worker may do now: `a` has left the flow, so three more records may be read.
+    bench.table.rows["a"] = CurrentRow("one", encoded("one"))
+    row = bench(upsert("d", "four"), upsert("e", "five"), patch("a"))[-1]
+    assert (row.outcome, row.text) == (Outcome.EMBEDDING, "one")
+
+
+STEPS = st.tuples(
+    st.sampled_from([Kind.UPSERT, Kind.PATCH, Kind.DELETE]),
+    st.sampled_from("abc"),
+    st.sampled_from(["one", "two", "nan"]),
+)
+
+
+@given(
+    in_flight=st.integers(1, 8),
+    cache=st.integers(0, 3),
+    steps=st.lists(STEPS, max_size=40),
+    data=st.data(),
+)
+def test_outcomes_are_those_of_a_plain_dict(
+    in_flight: int, cache: int, steps: list[tuple[Kind, str, str]], data: st.DataObject
+) -> None:
+    """However records are cut into batches and however late the table is, a patch finds its row.
+
+    The table lags by at most what may be in flight when a batch is read; no more is promised.
+    """
+    bench = Bench(in_flight=in_flight, cache=cache)
+    model: dict[str, str] = {}
+    history: list[dict[str, str]] = [{}]
+    expected: list[str | None] = []
+    for kind, identity, text in steps:
+        if kind is Kind.UPSERT and text != "nan":
+            model[identity] = text
+        refused = kind is Kind.DELETE or (kind is Kind.UPSERT and text == "nan")
+        expected.append(None if refused else model.get(identity))
+        if kind is Kind.DELETE:
+            model.pop(identity, None)
+        history.append(dict(model))
+    done = written = 0
+    came: list[str | None] = []
+    while done < len(steps):
+        size = data.draw(st.integers(1, min(in_flight, len(steps) - done)))
+        # These records were read, so at most `in_flight` lie between the table and their end.
+        written = data.draw(st.integers(max(written, done + size - in_flight), done))
+        bench.table.rows = {i: CurrentRow(t, encoded(t)) for i, t in history[written].items()}
+        makers = {Kind.UPSERT: upsert, Kind.PATCH: lambda i, _: patch(i)}
+        makers[Kind.DELETE] = lambda i, _: delete(i)
+        batch = [makers[kind](i, text) for kind, i, text in steps[done : done + size]]
+        came += [row.text for row in bench(*batch)]
+        done += size
+    assert came == expected

@@ -1,0 +1,81 @@
+"""Tables for the tests of the table sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from recovery.progress import Board
+from sinks.maintenance import Upkeep
+from sinks.schema import TableSchema
+from sinks.store import TableStore
+from sinks.table import TableWriter
+from telemetry.metrics import Metrics
+from tests.samples import DIMENSION, LANE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from operators.records import OutcomeBatch
+
+NEVER = Upkeep(index_rows=1 << 40, tombstone_retention_s=1e9)
+"""Leaves the table alone."""
+
+
+def store_in(
+    folder: Path | str,
+    *,
+    dimension: int = DIMENSION,
+    columns: Mapping[str, str] | None = None,
+    fingerprint: str = "f1",
+    several_topics: bool = False,
+) -> TableStore:
+    """A table's place in a folder; nothing is made yet."""
+    schema = TableSchema(dimension, columns or {}, "some/model", several_topics)
+    return TableStore(str(folder), "documents", schema, "some/model", fingerprint)
+
+
+@dataclass
+class Opened:
+    """A table with a writer."""
+
+    store: TableStore
+    upkeep: Upkeep = NEVER
+    max_chunks: int = 1
+    board: Board = field(default_factory=Board)
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def __post_init__(self) -> None:
+        self.store.ensure()
+        self.writer = TableWriter(
+            self.store, self.upkeep, self.max_chunks, self.board, self.metrics
+        )
+
+    def commit(self, *batches: OutcomeBatch) -> None:
+        """Commit batches together, as if the topic had them."""
+        for batch in batches:
+            self.board.post("topic", batch.lane.key, batch.end)
+        self.writer.commit(batches)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The table without its fence row, by id and chunk."""
+        return rows_of(self.store)
+
+    @property
+    def progress(self) -> Mapping[str, int]:
+        """What the fence row says of the lane."""
+        return self.store.progress([LANE.key])
+
+
+def rows_of(store: TableStore, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """A table's rows without the fence row, by id and chunk."""
+    found = store.open().to_table(columns=columns).to_pylist()
+    rows = [row for row in found if row["id"] is not None]
+    return sorted(rows, key=lambda row: (row["id"], row["chunk"]))
+
+
+def live(store: TableStore) -> dict[tuple[str, int], str]:
+    """What a reader sees: the text of each document's chunk."""
+    return {(r["id"], r["chunk"]): r["text"] for r in rows_of(store) if not r["deleted"]}

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from operators.encoding import Encoded
+from operators.records import Metadata, Outcome, OutcomeBatch, Row
+from sinks import maintenance
+from sinks.maintenance import Maintenance, Upkeep
+from tests.samples import LANE, embedding, outcomes, tombstone, until
+from tests.sinks.tables import NEVER, Opened, live, store_in
+
+if TYPE_CHECKING:
+    import lance
+    import pytest
+
+HOUR_MS = 3_600_000
+
+
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now
+
+
+def kept(table: Opened, upkeep: Upkeep) -> tuple[Maintenance, Clock]:
+    """The table's upkeep on a clock of our own, instead of the writer's."""
+    clock = Clock()
+    return Maintenance(table.store, upkeep, clock), clock
+
+
+def at(batch: OutcomeBatch, age: timedelta) -> OutcomeBatch:
+    """The batch as it would be, had it left the model so long ago."""
+    when = int((datetime.now(UTC) - age).timestamp() * 1000)
+    return OutcomeBatch(
+        batch.lane, batch.start, batch.end, when, batch.offsets, batch.timestamps, batch.rows
+    )
+
+
+def test_removes_old_tombstones_alone(tmp_path: Path) -> None:
+    """A deleted document's row goes when its time is over; young ones, documents, fence stay."""
+    table = Opened(store_in(tmp_path))
+    old, young = timedelta(hours=3), timedelta(minutes=30)
+    table.commit(at(outcomes([tombstone("old"), embedding("kept", "old")]), old))
+    table.commit(at(outcomes([tombstone("young")], 2), young))
+    upkeep, clock = kept(table, Upkeep(1 << 40, tombstone_retention_s=3600))
+    upkeep.run(table.writer._dataset)
+    assert len(table.rows) == 3
+    clock.now += maintenance.HOUSEKEEPING_S + 1
+    upkeep.run(table.writer._dataset)
+    assert [row["id"] for row in table.rows] == ["kept", "young"]
+    assert table.progress == {LANE.key: 3}
+    # The writer goes on as before.
+    table.commit(outcomes([embedding("old", "again")], 3))
+    assert live(table.store) == {("kept", 0): "old", ("old", 0): "again"}
+
+
+def test_time_zone_does_not_move_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The age of a tombstone is counted in UTC wherever the machine stands."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        table = Opened(store_in(tmp_path))
+        table.commit(at(outcomes([tombstone("young")]), timedelta(minutes=30)))
+        table.commit(at(outcomes([tombstone("old")], 1), timedelta(minutes=90)))
+        upkeep, clock = kept(table, Upkeep(1 << 40, tombstone_retention_s=3600))
+        clock.now += maintenance.HOUSEKEEPING_S + 1
+        upkeep.run(table.writer._dataset)
+        assert [row["id"] for row in table.rows] == ["young"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_compaction_keeps_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small files become few, with the same rows, and the writer goes on."""
+    monkeypatch.setattr(maintenance, "MAX_FRAGMENTS", 4)
+    table = Opened(store_in(tmp_path))
+    for first in range(8):
+        table.commit(outcomes([embedding(f"{first}"), embedding("same", f"{first}")], 2 * first))
+    before = table.rows
+    fragments = len(table.writer._dataset.get_fragments())
+    upkeep, clock = kept(table, NEVER)
+    upkeep.run(table.writer._dataset)
+    assert len(table.writer._dataset.get_fragments()) == fragments
+    clock.now += maintenance.COMPACT_EVERY_S + 1
+    upkeep.run(table.writer._dataset)
+    assert len(table.writer._dataset.get_fragments()) < fragments
+    assert table.rows == before
+    table.commit(outcomes([embedding("more")], 16))
+    assert len(table.rows) == len(before) + 1
+    assert table.progress == {LANE.key: 17}
+
+
+def test_few_files_are_left_alone(tmp_path: Path) -> None:
+    """Nothing is compacted that needs no compaction."""
+    table = Opened(store_in(tmp_path))
+    table.commit(outcomes([embedding("a")]))
+    upkeep, clock = kept(table, NEVER)
+    clock.now += 1000
+    before = table.store.open().version
+    upkeep.run(table.writer._dataset)
+    assert table.store.open().version == before
+
+
+def random_batch(rows: int, first: int, rng: np.random.Generator) -> OutcomeBatch:
+    """Documents with random unit vectors."""
+    vectors = rng.standard_normal((rows, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    made = [
+        Row(
+            Outcome.EMBEDDING,
+            f"{first + i}",
+            0,
+            "text",
+            Metadata(),
+            Encoded(vectors[i : i + 1], ((0, 4),), (3,), 3, truncated=False),
+        )
+        for i in range(rows)
+    ]
+    return outcomes(made, first)
+
+
+def indices(dataset: lance.LanceDataset) -> list[str]:
+    """The names of the indices on the vector."""
+    return [i.name for i in dataset.describe_indices() if i.field_names == ["vector"]]
+
+
+def test_index_is_made_and_extended_beside_commits(tmp_path: Path) -> None:
+    """From `index_rows` on there is an index; commits go on while it is made, and it takes them in.
+
+    A search for a row's own vector finds that row first, before and after.
+    """
+    rng = np.random.default_rng(0)
+    table = Opened(store_in(tmp_path))
+    table.commit(random_batch(900, 0, rng))
+    upkeep, clock = kept(table, Upkeep(index_rows=1000, tombstone_retention_s=1e9))
+    clock.now += maintenance.HOUSEKEEPING_S + 1
+    upkeep.run(table.writer._dataset)
+    assert upkeep._indexing is None
+    table.commit(random_batch(200, 900, rng))
+    clock.now += maintenance.HOUSEKEEPING_S + 1
+    upkeep.run(table.writer._dataset)
+    assert upkeep._indexing is not None
+    offset = 1100
+    while upkeep._indexing.is_alive() or offset < 1200:
+        table.commit(random_batch(10, offset, rng))
+        upkeep.run(table.writer._dataset)  # does nothing while the index is being made
+        offset += 10
+    assert len(indices(table.store.open())) == 1
+    table.commit(random_batch(500, offset, rng))
+    offset += 500
+    clock.now += maintenance.HOUSEKEEPING_S + 1
+    upkeep.run(table.writer._dataset)
+    until(lambda: upkeep._indexing is not None and not upkeep._indexing.is_alive(), 30)
+    dataset = table.store.open()
+    [name] = indices(dataset)
+    assert dataset.stats.index_stats(name)["num_unindexed_rows"] < 0.2 * offset
+    assert dataset.count_rows() == offset + 1
+    wanted = dataset.to_table(filter="id = '1300'").to_pylist()[0]["vector"]
+    nearest = {"column": "vector", "q": np.array(wanted, np.float32), "k": 5, "nprobes": 64}
+    found = dataset.to_table(nearest=nearest, filter="NOT deleted", prefilter=True)
+    assert "1300" in found["id"].to_pylist()
+    table.commit(random_batch(10, offset, rng))
+    assert table.progress == {LANE.key: offset + 10}
+
+
+def test_an_index_that_fails_does_not_stop_the_flow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Searches work without an index, so a failure is only logged, and tried again."""
+    tried: list[int] = []
+
+    def fail(_: object) -> None:
+        tried.append(1)
+        raise OSError("no space\nleft, rust/somewhere.rs:1")
+
+    monkeypatch.setattr(Maintenance, "_create_index", staticmethod(fail))
+    table = Opened(store_in(tmp_path))
+    table.commit(outcomes([embedding(f"{i}") for i in range(5)]))
+    upkeep, clock = kept(table, Upkeep(index_rows=2, tombstone_retention_s=1e9))
+    for round_ in range(2):
+        clock.now += maintenance.HOUSEKEEPING_S + 1
+        upkeep.run(table.writer._dataset)
+        until(lambda: upkeep._indexing is not None and not upkeep._indexing.is_alive())
+        assert len(tried) == round_ + 1
+
+
+def test_sweeps_old_leftovers_alone(tmp_path: Path) -> None:
+    """Files that a killed writer left half-written go; those of one that may still write stay."""
+    table = Opened(store_in(tmp_path))
+    table.commit(outcomes([embedding("a")]))
+    data = Path(table.store.path, "data")
+    old, young, other = data / ".tmp_old", data / ".tmp_young", data / "other"
+    for file in (old, young, other):
+        file.write_bytes(b"x")
+    long_ago = time.time() - maintenance.ORPHAN_S - 60
+    for file in (old, other):
+        os.utime(file, (long_ago, long_ago))
+    Opened(store_in(tmp_path))
+    assert not old.exists()
+    assert young.exists()
+    assert other.exists()
+    assert live(table.store) == {("a", 0): "some text"}
+
+
+def test_object_stores_are_not_swept() -> None:
+    """Where there are no files of this machine, there is nothing to sweep."""
+    store = store_in("s3://bucket/folder")
+    assert not store.is_local
+    assert store.path == "s3://bucket/folder/documents.lance"
+    Maintenance(store, NEVER).sweep()

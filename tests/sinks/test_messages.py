@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import struct
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from headrace.v1.embedding_pb2 import Embedding
+from operators.records import Lane, Metadata, Original
+from sinks.messages import MessageEncoder
+from tests.samples import DIMENSION, dead_letter, embedding, outcomes, tombstone
+
+LANE = Lane("docs", 3)
+
+
+def encoder(dtype: Literal["float32", "float16"] = "float32") -> MessageEncoder:
+    """Writes records to two topics."""
+    return MessageEncoder("embeddings", "dead", dtype, "some/model", "f1")
+
+
+def test_embedding() -> None:
+    """Every field of the contract's message holds the outcome's value."""
+    row = embedding("ä", "words", time_ms=-3, metadata=Metadata('{"a":1}', "{}", {"a": 1}))
+    assert row.encoded is not None
+    record = encoder().record(LANE, 42, 99, row)
+    assert (record.topic, record.key) == ("embeddings", "ä".encode())
+    assert record.value is not None
+    message = Embedding.FromString(record.value)
+    assert message.id == "ä"
+    assert (message.dtype, message.dimension) == ("float32", DIMENSION)
+    assert (message.model.name, message.model.fingerprint) == ("some/model", "f1")
+    assert (message.event_time_ms, message.embedded_at_ms) == (-3, 99)
+    source = message.source
+    assert (source.topic, source.partition, source.offset) == ("docs", 3, 42)
+    assert (message.tokens, message.truncated) == (row.encoded.tokens, False)
+    assert message.metadata_json == '{"a":1}'
+    assert not message.chunks
+
+
+@pytest.mark.parametrize(("dtype", "letter"), [("float32", "f"), ("float16", "e")])
+def test_vectors_are_little_endian(dtype: Literal["float32", "float16"], letter: str) -> None:
+    """Any language reads the numbers by `<` and the named type."""
+    row = embedding("a")
+    record = encoder(dtype).record(LANE, 0, 0, row)
+    assert record.value is not None
+    assert row.encoded is not None
+    message = Embedding.FromString(record.value)
+    assert message.dtype == dtype
+    numbers = struct.unpack(f"<{DIMENSION}{letter}", message.vector)
+    wanted = row.encoded.vectors[0].astype(dtype)
+    np.testing.assert_array_equal(np.array(numbers, dtype), wanted)
+
+
+def test_chunks() -> None:
+    """Further chunks have their vectors, spans and tokens; the first is the message's own."""
+    row = embedding("a", "abcdefghi", 3)
+    record = encoder().record(LANE, 0, 0, row)
+    assert record.value is not None
+    assert row.encoded is not None
+    message = Embedding.FromString(record.value)
+    vectors = row.encoded.vectors
+    assert message.vector == vectors[0].tobytes()
+    assert [chunk.vector for chunk in message.chunks] == [v.tobytes() for v in vectors[1:]]
+    assert [(c.start, c.end) for c in message.chunks] == [(3, 6), (6, 9)]
+    assert [c.tokens for c in message.chunks] == list(row.encoded.chunk_tokens[1:])
+    assert message.tokens == sum(row.encoded.chunk_tokens)
+
+
+def test_headers() -> None:
+    """A record says which layout and source it has, and carries the document's headers on."""
+    row = embedding("a", headers=(("user_id", b"u"), ("traceparent", None)))
+    record = encoder().record(LANE, 42, 0, row)
+    assert record.headers == (
+        ("headrace-schema", b"1"),
+        ("headrace-source", b"docs/3/42"),
+        ("user_id", b"u"),
+        ("traceparent", None),
+    )
+
+
+def test_tombstone() -> None:
+    """A deleted document has a null value and the same headers."""
+    record = encoder().record(LANE, 1, 0, tombstone("a"))
+    assert (record.topic, record.key, record.value) == ("embeddings", b"a", None)
+    assert dict(record.headers)["headrace-source"] == b"docs/3/1"
+
+
+def test_dead_letter() -> None:
+    """A dead letter is the original record with three headers more."""
+    original = Original(None, b"\xff", (("mine", b"1"), ("headrace-error", b"earlier")))
+    record = encoder().record(LANE, 7, 0, dead_letter("bad_utf8", original))
+    assert (record.topic, record.key, record.value) == ("dead", None, b"\xff")
+    assert record.headers == (
+        ("mine", b"1"),
+        ("headrace-error", b"earlier"),
+        ("headrace-error", b"bad_utf8"),
+        ("headrace-message", b"what is wrong"),
+        ("headrace-source", b"docs/3/7"),
+    )
+
+
+def test_one_record_for_each_outcome() -> None:
+    """A batch gives as many records as it has outcomes, in its order and at its offsets."""
+    batch = outcomes([tombstone("a"), dead_letter(), tombstone("b")], lane=LANE, offsets=[1, 5, 6])
+    records = list(encoder().records(batch))
+    assert [record.topic for record in records] == ["embeddings", "dead", "embeddings"]
+    sources = [dict(record.headers)["headrace-source"] for record in records]
+    assert sources == [b"docs/3/1", b"docs/3/5", b"docs/3/6"]

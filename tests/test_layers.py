@@ -1,0 +1,57 @@
+"""Which folder may import which, and which one module speaks to a foreign library."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.process import ROOT
+
+# A folder may import those of the lines below its own, and itself.
+LAYERS = (
+    {"cli", "harness"},
+    {"flows"},
+    {"sinks", "sources"},
+    {"recovery"},
+    {"telemetry"},
+    {"operators", "clients"},
+    {"headrace"},
+)
+ONE_MODULE = {
+    "onnxruntime": "operators/model/onnx.py",
+    "openvino": "operators/model/vino.py",
+    "sentence_transformers": "operators/model/export.py",
+    "torch": "operators/model/export.py",
+}
+MODULES = [
+    path.relative_to(ROOT)
+    for layer in LAYERS
+    for folder in sorted(layer)
+    for path in sorted((ROOT / folder).rglob("*.py"))
+]
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top packages that a module imports, anywhere in it."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name.partition(".")[0] for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=str)
+def test_dependencies_point_one_way(path: Path) -> None:
+    """No module imports from a layer above its own, or from its neighbour."""
+    folder = path.parts[0]
+    level = next(number for number, layer in enumerate(LAYERS) if folder in layer)
+    allowed = set().union(*LAYERS[level + 1 :], {folder})
+    ours = set().union(*LAYERS)
+    assert not (set(imported(path)) & ours) - allowed
+
+
+@pytest.mark.parametrize(("library", "module"), ONE_MODULE.items())
+def test_one_module_speaks_to_a_library(library: str, module: str) -> None:
+    """What runs models is imported in one place, so that it can be left out or replaced."""
+    assert {str(path) for path in MODULES if library in imported(path)} == {module}
