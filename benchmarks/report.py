@@ -121,6 +121,8 @@ def _figure(figure: Figure | None, form: str) -> str:
     if figure is None:
         return ""
     median, low, high = (form.format(v) for v in (figure.median, figure.low, figure.high))
+    if figure.low == figure.high:
+        return median
     return rf"{median} \[{low}-{high}]"
 
 

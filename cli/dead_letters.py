@@ -137,7 +137,7 @@ def show_list(found: Listing, *, as_json: bool) -> None:
         emit(found.items)
         return
     columns = ("offset", "code", "source", "key", "message")
-    show_table(columns, [[item[name] for name in columns] for item in found.items])
+    show_table(columns, [[item[name] for name in columns] for item in found.items], "message")
     say(f"{len(found.items):,} of {found.matching:,} dead letters")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -18,6 +18,12 @@ __all__ = ["ago", "emit", "plain", "say", "show_table", "shown_bytes"]
 PIPED_WIDTH: Final = 160
 """Characters of a line where nothing tells how wide it may be."""
 
+WIDE: Final = 24
+"""The least characters of a table's wide column."""
+
+NARROW: Final = 32
+"""The most of any other."""
+
 _UNITS: Final = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))
 
 
@@ -31,20 +37,27 @@ def say(line: str, style: str | None = None) -> None:
     _console().print(plain(line), style=style, soft_wrap=True)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], wide: str = "") -> None:
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], wide: str = "", *, cut: bool = False
+) -> None:
     """Print rows under headings.
 
     Args:
         columns: The headings; numbers are put to the right of theirs.
         rows: A value for each column, None for none.
-        wide: The column whose values are cut to what room the others leave.
+        wide: The column that gets what room the others leave.
+        cut: Whether its values are cut to that room; otherwise they take several lines.
     """
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, expand=bool(wide))
     held = [list(row) for row in rows]
     for index, name in enumerate(columns):
-        numbers = any(isinstance(row[index], int | float) for row in held)
-        cut = {"no_wrap": True, "overflow": "ellipsis"} if name == wide else {"overflow": "fold"}
-        table.add_column(name, justify="right" if numbers else "left", **cut)
+        if name == wide:
+            overflow: Literal["ellipsis", "fold"] = "ellipsis" if cut else "fold"
+            table.add_column(name, ratio=1, min_width=WIDE, no_wrap=cut, overflow=overflow)
+        else:
+            numbers = any(isinstance(row[index], int | float) for row in held)
+            justify: Literal["right", "left"] = "right" if numbers else "left"
+            table.add_column(name, justify=justify, max_width=NARROW, overflow="fold")
     for row in held:
         table.add_row(*(_cell(value) for value in row))
     _console().print(table)

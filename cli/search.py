@@ -74,7 +74,7 @@ def show(found: list[dict[str, Any]], *, as_json: bool) -> None:
             )
             for item in found
         ]
-        show_table(("score", "id", "text", "metadata"), rows, wide="text")
+        show_table(("score", "id", "text", "metadata"), rows, wide="text", cut=True)
 
 
 def _check_filter(dataset: lance.LanceDataset, where: str) -> None:

@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
 from clients.errors import BrokerError
+from headrace.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -24,9 +25,13 @@ __all__ = ["AWAY", "CALL_TIMEOUT_S", "KafkaConfig", "is_away", "reason"]
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
+Client = TypeVar("Client")
 
 CALL_TIMEOUT_S: Final = 5.0
 """How long one call to the broker may take, in seconds."""
+
+_PARTITIONER: Final = {"partitioner": "murmur2_random"}
+"""Places a key as Java's clients do: a document stays in one partition whoever writes it."""
 
 REPORT_S: Final = 60.0
 """How often a broker that stays away is named in the log, in seconds."""
@@ -102,7 +107,7 @@ class KafkaConfig:
             "isolation.level": "read_committed",
             "auto.offset.reset": "error",
         }
-        return Consumer(config | extra, logger=logging.getLogger("librdkafka"))
+        return _made(Consumer, config | extra)
 
     def transactional_producer(self, name: str, **extra: str | float) -> Producer:
         """A producer whose transactional id is the application's, for a part of that name."""
@@ -115,8 +120,9 @@ class KafkaConfig:
             "linger.ms": 5,
             # The default of 100 ms is what back-to-back transactions otherwise wait for.
             "retry.backoff.ms": 5,
+            **_PARTITIONER,
         }
-        return Producer(config | extra, logger=logging.getLogger("librdkafka"))
+        return _made(Producer, config | extra)
 
     def producer(self, **extra: str | float) -> Producer:
         """An idempotent producer without transactions."""
@@ -124,12 +130,13 @@ class KafkaConfig:
             "enable.idempotence": True,
             "linger.ms": 5,
             "compression.type": "lz4",
+            **_PARTITIONER,
         }
-        return Producer(config | extra, logger=logging.getLogger("librdkafka"))
+        return _made(Producer, config | extra)
 
     def admin(self) -> AdminClient:
         """A client for topics and groups."""
-        return AdminClient(self._common(), logger=logging.getLogger("librdkafka"))
+        return _made(AdminClient, self._common())
 
     def patiently(self, what: str, call: Callable[[], Result]) -> Result:
         """Make a call to the broker; while it is away, try again with growing pauses.
@@ -183,6 +190,22 @@ class KafkaConfig:
             lambda: consumer.committed(wanted, timeout=CALL_TIMEOUT_S),
         )
         return found.offset if found.offset >= 0 else None
+
+
+def _made(client: Callable[..., Client], config: Mapping[str, Any]) -> Client:
+    """A client, or the error that names the option which librdkafka refuses, not its value."""
+    try:
+        return client(dict(config), logger=logging.getLogger("librdkafka"))
+    except (KafkaException, ValueError) as error:
+        raise UsageError(f"kafka.client: {_without_values(reason(error), config)}") from error
+
+
+def _without_values(text: str, config: Mapping[str, Any]) -> str:
+    """The text without anything that an option was set to, which may be a secret."""
+    for value in config.values():
+        if isinstance(value, str) and len(value) > 3:
+            text = text.replace(value, "…")
+    return text
 
 
 class _Report:

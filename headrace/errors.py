@@ -3,10 +3,13 @@
 ```text
 HeadraceError                 a job that can't be done; exit code 1
 ├── UsageError                a wrong setting or argument; exit code 2
+├── clients.BrokerError
 ├── operators.model.ModelError
 ├── sources.SourceError
 ├── sinks.SinkError
-└── recovery.RecoveryError
+├── recovery.RecoveryError
+├── cli.CommandError
+└── harness.HarnessError
 ```
 
 The text of each is one line that names the thing (setting, topic, folder), its value, and what

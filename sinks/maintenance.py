@@ -133,11 +133,11 @@ class Maintenance:
 
     def _index(self, dataset: lance.LanceDataset) -> None:
         rows = dataset.count_rows()
-        existing = [i for i in dataset.list_indices() if i["fields"] == ["vector"]]
+        existing = [i for i in dataset.describe_indices() if i.field_names == ["vector"]]
         if not existing and rows >= self._upkeep.index_rows:
             self._beside(self._create_index, rows)
         elif existing:
-            stats = dataset.stats.index_stats(existing[0]["name"])
+            stats = dataset.stats.index_stats(existing[0].name)
             if stats["num_unindexed_rows"] > INDEX_TAIL * rows:
                 self._beside(self._extend_index, rows)
 

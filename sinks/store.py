@@ -113,7 +113,7 @@ class TableStore:
                 raise SinkError(
                     f"table.uri: {self.uri}: can't create table {self.name}: {one_line(error)}"
                 ) from error
-        self._check(self.open())
+        self.check(self.open())
 
     def exists(self) -> bool:
         """Whether there is a table."""
@@ -193,7 +193,12 @@ class TableStore:
                 "or mend its rights or space"
             ) from error
 
-    def _check(self, dataset: lance.LanceDataset) -> None:
+    def check(self, dataset: lance.LanceDataset) -> None:
+        """Check that a table fits.
+
+        Raises:
+            SinkError: It has another schema, or another model's vectors.
+        """
         self._check_vector(dataset.schema)
         self._check_columns(dataset.schema)
         held = self.fence(dataset)

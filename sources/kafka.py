@@ -143,7 +143,9 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         if self._reading.shutdown.asked:
             raise StopIteration
         try:
-            batches = [batch for lane in self._lanes if (batch := lane.read(self._budget.share))]
+            read = [lane.read(self._budget.share) for lane in self._lanes]
+            # Not by truth: a batch without records is passed on, for the progress in it.
+            batches = [batch for batch in read if batch is not None]
             self._watch_broker(heard=bool(batches))
             self._look_for_partitions()
         except HeadraceError as error:

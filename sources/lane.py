@@ -148,13 +148,13 @@ class LaneReader:
             return _offset(message)
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001
             raise SourceError(
-                f"source.topics: {self.lane} no longer has offset {self._next} ({error.str()}); "
+                f"topic {self.lane} no longer has offset {self._next} ({error.str()}); "
                 "retention has deleted it: see source.missing"
             )
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
-            raise SourceError(f"source.topics: {self.lane} is gone ({error.str()})")
+            raise SourceError(f"topic {self.lane} is gone ({error.str()})")
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise SourceError(f"source.topics: {self.lane}: no right to read it")
+            raise SourceError(f"topic {self.lane}: no right to read it")
         self._away = True
         return -1
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.process import HOST, ROOT, free_port
-from tests.cli.conftest import headrace
+from tests.cli.conftest import headrace, lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +99,11 @@ def test_interrupted(fresh: dict[str, str], broker: Broker, tmp_path: Path) -> N
             stderr=err,
         ) as child,
     ):
-        time.sleep(3)  # by now it waits for the first line
+        assert child.stdin is not None
+        child.stdin.write(lines({"id": "a", "text": "x"}))
+        child.stdin.flush()
+        while headrace(fresh, "status", "--json").json["lag"] == 0:
+            time.sleep(0.1)  # then it waits for the next line
         child.send_signal(signal.SIGINT)
         assert child.wait(20) == 130
     assert error.read_text() == ""

@@ -47,9 +47,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         self.name = f"p-{uuid.uuid4().hex[:12]}"
         self.topics = Topics(self.name, f"{self.name}.out", f"{self.name}.dead")
-        self.producer = Producer(
-            {"bootstrap.servers": self.broker.bootstrap_servers, "log_level": 3}
-        )
+        self.connect()
         make_topics(self.broker.bootstrap_servers, self.topics, self.partitions)
         self.flow = Flow(
             self.environment,
@@ -78,6 +76,11 @@ class Pipeline:
 
     def __exit__(self, *_: object) -> None:
         self.flow.terminate()
+
+    def connect(self) -> None:
+        """A new producer."""
+        config = {"bootstrap.servers": self.broker.bootstrap_servers, "log_level": 3}
+        self.producer = Producer(config)
 
     def put(self, identity: str, text: str | None = None, **fields: Any) -> None:
         """Write a document; without text only its metadata."""
@@ -141,7 +144,7 @@ class Pipeline:
         )
 
     def _progress(self) -> dict[str, int]:
-        if not (self.folder / "lancedb" / "documents.lance").exists():
+        if not any(self.folder.glob("lancedb/documents.lance/_versions/*.manifest")):
             return {}
         fence = self.table().to_lance().to_table(columns=["metadata"], filter="id IS NULL")
         return dict(json.loads(fence.column("metadata")[0].as_py())["progress"])

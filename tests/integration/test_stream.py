@@ -89,6 +89,7 @@ def test_partitions_added_while_running(broker: Broker, tmp_path: Path) -> None:
         admin.create_partitions([NewPartitions(pipeline.topics.source, 3)])[
             pipeline.topics.source
         ].result(10)
+        pipeline.connect()  # a producer that knows of the new partitions
         for partition in (1, 2):
             pipeline.put_raw(b"new-%d" % partition, b'{"text": "grown"}', partition=partition)
         pipeline.settle()
@@ -157,7 +158,11 @@ def test_an_end_on_request_commits_everything(broker: Broker, tmp_path: Path) ->
 
 def test_documents_of_several_chunks(broker: Broker, tmp_path: Path) -> None:
     """A long document has a row for each chunk, and loses rows when it shrinks or is deleted."""
-    settings = {"HEADRACE_MODEL__MAX_CHUNKS": "4", "HEADRACE_MODEL__MAX_TOKENS": "32"}
+    settings = {
+        "HEADRACE_MODEL__MAX_CHUNKS": "4",
+        "HEADRACE_MODEL__MAX_TOKENS": "32",
+        "HEADRACE_MODEL__CHUNK_OVERLAP": "8",
+    }
     with Pipeline(broker, tmp_path, partitions=1, settings=settings) as pipeline:
         long = " ".join(f"word{number}" for number in range(60))
         pipeline.put("a", long, metadata={"n": 1})
@@ -225,8 +230,8 @@ def test_a_lost_table_is_made_anew(broker: Broker, tmp_path: Path) -> None:
         pipeline.flow.terminate()
         (tmp_path / "lancedb").rename(tmp_path / "gone")
         pipeline.flow.start()
-        pipeline.wait(lambda: (tmp_path / "lancedb" / "documents.lance").exists())
-        pipeline.wait(lambda: len(pipeline.rows()) == 20)
+        pipeline.settle()
+        assert len(pipeline.rows()) == 20
         assert len(pipeline.outputs()) == outcomes == 20
 
 

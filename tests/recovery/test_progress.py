@@ -3,7 +3,8 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -20,6 +21,9 @@ from operators.records import DeadLetter, Metadata, Original, Outcome, OutcomeBa
 from recovery.errors import RecoveryError
 from recovery.progress import Board, Watermarks, resume_offset
 from tests.samples import LANE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 MARKS = Watermarks(10, 50)
 
@@ -59,7 +63,7 @@ def test_refuses_a_topic_made_anew(
 @pytest.mark.parametrize("progress", [{"topic": 4, "table": 20}, {"topic": 20, "table": 4}])
 def test_names_what_retention_has_deleted(progress: dict[str, int]) -> None:
     """Records that a sink lacks and the topic no longer has are an error that counts them."""
-    with pytest.raises(RecoveryError, match="retention has deleted 6 offsets.*source.missing"):
+    with pytest.raises(RecoveryError, match=r"retention has deleted 6 offsets.*source.missing"):
         resume_offset("t/0", MARKS, progress, "earliest")
     assert resume_offset("t/0", MARKS, progress, "earliest", "skip") == 10
 
@@ -211,9 +215,24 @@ class Run:
     def _known(offset: int | None) -> dict[str, int]:
         return {} if offset is None else {LANE.key: offset}
 
+    def steps(self, several: int) -> list[Callable[[], None]]:
+        """What can come next."""
+        if self.epoch is None:
+            return [self.fence_source]
+        if self.position is None:
+            return [self.resume]
+        steps: list[Callable[[], None]] = []
+        if self.for_topic:
+            unopened = self.topic_floor is None
+            steps.append(self.open_topic if unopened else partial(self.commit_topic, several))
+        if self.for_table:
+            unopened = self.table_floor is None
+            steps.append(self.open_table if unopened else partial(self.commit_table, several))
+        return [*steps, partial(self.read, several), self.post]
+
     def fence_source(self) -> None:
         """1: an older copy can commit to the topic no more."""
-        self.world.epoch += 1
+        self.world.epoch += "fence" in self.guards
         self.epoch = self.world.epoch
 
     def resume(self) -> None:
@@ -224,10 +243,7 @@ class Run:
 
     def open_topic(self) -> None:
         """3: fence again, read the committed offset once."""
-        if self.epoch != self.world.epoch:
-            raise Crashed
-        self.world.epoch += 1
-        self.epoch = self.world.epoch
+        self.fence_source()
         self.topic_floor = -1 if self.world.committed is None else self.world.committed
         self._open("topic", self.topic_floor)
 
@@ -298,7 +314,9 @@ class Run:
         )
 
     def commit_table(self, several: int) -> None:
-        """7: rows and the next offset, in one merge."""
+        """7: rows and the next offset, in one merge; or nothing yet."""
+        if not self.can_commit_table(several):
+            return
         batches = self._take(self.for_table, several)
         if self.writer != self.world.writer:
             raise Crashed
@@ -314,11 +332,13 @@ class Run:
             self.posts.append(("table", fresh[-1].end))
 
     def post(self) -> None:
-        """8: tell the board of this process, where the sinks are in this process."""
+        """8: tell the board, if the sinks are in this process; the source lets the view forget."""
         for sink, end in self.posts:
             if not self.remote:
                 self.board.post(sink, LANE.key, end)
         self.posts = []
+        self.refresh()
+        self.forget()
 
     def refresh(self) -> None:
         """Ask where other processes' progress is kept."""
@@ -337,7 +357,7 @@ class Run:
         return taken
 
 
-SOME = st.integers(1, 3)
+KINDS = st.sampled_from(["upsert", "patch", "delete"])
 
 
 class HandOver(RuleBasedStateMachine):
@@ -352,19 +372,20 @@ class HandOver(RuleBasedStateMachine):
         self.old: Run | None = None
 
     @rule(
-        kind=st.sampled_from(["upsert", "upsert", "patch", "delete"]),
-        identity=st.sampled_from("ab"),
+        entries=st.lists(st.tuples(KINDS, st.sampled_from("ab"), st.booleans()), min_size=2),
+        behind=st.booleans(),
     )
-    def produce(self, kind: Literal["upsert", "patch", "delete"], identity: str) -> None:
-        """A record arrives."""
-        self.world.log.append(Entry(self.world.high, identity, kind))
-        self.world.high += 1
+    def produce(
+        self, entries: list[tuple[Literal["upsert", "patch", "delete"], str, bool]], behind: bool
+    ) -> None:
+        """Records arrive, with gaps: aborted transactions, control records, compacted offsets."""
+        for kind, identity, gap in entries[:4]:
+            self.world.high += 2 * gap
+            self.world.log.append(Entry(self.world.high, identity, kind))
+            self.world.high += 1
+        self.world.high += behind
 
-    @rule(size=SOME)
-    def gap(self, size: int) -> None:
-        """An aborted transaction, a control record or a compacted offset."""
-        self.world.high += size
-
+    @precondition(lambda self: self.run is None or self.old is None)
     @rule(remote=st.booleans())
     def start(self, remote: bool) -> None:
         """A new run; one that still runs goes on beside it, as a copy started by mistake does."""
@@ -372,97 +393,28 @@ class HandOver(RuleBasedStateMachine):
         self.run = Run(self.world, remote=remote, guards=self.guards)
 
     @precondition(lambda self: self.run)
-    @rule()
-    def crash(self) -> None:
-        """kill -9: the board, the queues and the view are gone."""
-        self.run = None
+    @rule(
+        which=st.sampled_from(["run", "old"]),
+        choices=st.lists(st.tuples(st.integers(0, 5), st.integers(1, 3)), min_size=5, max_size=20),
+        crash=st.sampled_from([False, False, False, True]),
+    )
+    def go(self, which: Literal["run", "old"], choices: list[tuple[int, int]], crash: bool) -> None:
+        """So many steps, in any order in which they can come; then a kill -9, perhaps.
 
-    @precondition(lambda self: self.old)
-    @rule()
-    def crash_old(self) -> None:
-        """The older copy is killed."""
-        self.old = None
-
-    @precondition(lambda self: self.run and self.run.epoch is None)
-    @rule()
-    def step_1(self) -> None:
-        """The source fences."""
-        assert self.run
-        if "fence" in self.guards:
-            self.run.fence_source()
-        else:
-            self.run.epoch = self.world.epoch
-
-    @precondition(lambda self: self.run and self.run.epoch and self.run.position is None)
-    @rule()
-    def step_2(self) -> None:
-        """The source reads both sinks' progress."""
-        assert self.run
-        self.run.resume()
-
-    @precondition(lambda self: self.run and self.run.for_topic and self.run.topic_floor is None)
-    @rule()
-    def step_3(self) -> None:
-        """The topic sink opens, at its first batch."""
-        self._do("run", lambda run: run.open_topic())
-
-    @precondition(lambda self: self.run and self.run.for_table and self.run.table_floor is None)
-    @rule()
-    def step_4(self) -> None:
-        """The table sink opens, at its first batch."""
-        self._do("run", lambda run: run.open_table())
-
-    @precondition(lambda self: self.run and self.run.position is not None)
-    @rule(several=SOME)
-    def step_5(self, several: int) -> None:
-        """Records pass."""
-        assert self.run
-        self.run.read(several)
-
-    @precondition(lambda self: self.run and self.run.topic_floor is not None)
-    @rule(several=SOME)
-    def step_6(self, several: int) -> None:
-        """The topic sink commits."""
-        self._do("run", lambda run: run.commit_topic(several))
-
-    @precondition(lambda self: self.run and self.run.table_floor is not None)
-    @rule(several=SOME)
-    def step_7(self, several: int) -> None:
-        """The table sink commits, or waits."""
-        self._do("run", lambda run: run.can_commit_table(several) and run.commit_table(several))
-
-    @precondition(lambda self: self.run)
-    @rule()
-    def step_8(self) -> None:
-        """The sinks post, and the source lets the view forget."""
-        assert self.run
-        self.run.post()
-        self.run.refresh()
-        self.run.forget()
-
-    @precondition(lambda self: self.old)
-    @rule(several=SOME, what=st.sampled_from(["read", "topic", "table", "post"]))
-    def old_copy(self, several: int, what: str) -> None:
-        """The older copy does not know yet that it is one, and goes on."""
-
-        def go(run: Run) -> None:
-            if what == "read" and run.position is not None:
-                run.read(several)
-            elif what == "topic" and run.topic_floor is not None:
-                run.commit_topic(several)
-            elif what == "table" and run.table_floor is not None and run.can_commit_table(several):
-                run.commit_table(several)
-            elif what == "post":
-                run.post()
-                run.refresh()
-                run.forget()
-
-        self._do("old", go)
-
-    def _do(self, which: Literal["run", "old"], step: object) -> None:
-        try:
-            step(getattr(self, which))  # type: ignore[operator]
-        except Crashed:
+        Board, queues and view are then gone.
+        """
+        for choice, several in choices:
+            run = self.run if which == "run" else self.old
+            if run is None:
+                return
+            steps = run.steps(several)
+            try:
+                steps[choice % len(steps)]()
+            except Crashed:
+                setattr(self, which, None)
+            self.the_topic_has_each_record_once_and_in_order()
+            self.the_table_is_the_replay_of_its_progress()
+        if crash:
             setattr(self, which, None)
 
     @invariant()
@@ -511,7 +463,7 @@ class HandOver(RuleBasedStateMachine):
         return out, rows
 
 
-HandOver.TestCase.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+HandOver.TestCase.settings = settings(max_examples=200, stateful_step_count=12, deadline=None)
 TestHandOver = HandOver.TestCase
 
 
@@ -527,7 +479,7 @@ def test_without_a_guard_the_machine_finds_a_fault(guard: str) -> None:
             Unguarded,
             settings=settings(
                 max_examples=3000,
-                stateful_step_count=50,
+                stateful_step_count=12,
                 deadline=None,
                 database=None,
                 derandomize=True,

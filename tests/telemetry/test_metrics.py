@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import socket
+import time
+import urllib.request
+from dataclasses import replace
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from headrace.errors import HeadraceError
+from telemetry.metrics import Metrics
+from tests.samples import dead_letter, embedding, outcomes, tombstone
+
+CONTRACT = """
+records_consumed_total records_sent_total record_send_latency_ms consumer_lag
+inference_latency_ms upsert_latency_ms index_size cpu_utilization freshness_ms dead_letters_total
+tokens_total truncated_total embedding_cache_hits_total in_flight_records
+"""
+
+
+def shown(metrics: Metrics) -> str:
+    """What Prometheus reads."""
+    return generate_latest(metrics.registry).decode()
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    """One sample."""
+    return metrics.registry.get_sample_value(f"headrace_{name}", labels)
+
+
+def test_names_are_the_contracts() -> None:
+    """All names that the contract lists are there, each with the prefix, and no other."""
+    wanted = {f"headrace_{name}" for name in CONTRACT.split()}
+    found = {
+        metric.name + ("_total" if metric.type == "counter" else "")
+        for metric in Metrics().registry.collect()
+    }
+    assert found == wanted
+
+
+def test_committed_counts_by_sink_and_outcome() -> None:
+    """Each sink counts its records; a dead letter is counted once, by its code."""
+    metrics = Metrics()
+    batch = outcomes([embedding("a"), tombstone("b"), dead_letter("bad_json"), embedding("c")])
+    metrics.committed("topic", [batch], 0.02)
+    metrics.committed("table", [batch], 0.03)
+    for sink in ("topic", "table"):
+        assert value(metrics, "records_sent_total", sink=sink, outcome="embedding") == 2
+        assert value(metrics, "records_sent_total", sink=sink, outcome="tombstone") == 1
+        assert value(metrics, "records_sent_total", sink=sink, outcome="dead_letter") == 1
+        assert value(metrics, "freshness_ms_count", sink=sink) == 4
+    assert value(metrics, "dead_letters_total", code="bad_json") == 1
+    assert value(metrics, "record_send_latency_ms_sum") == pytest.approx(20)
+    assert value(metrics, "upsert_latency_ms_sum") == pytest.approx(30)
+
+
+def test_freshness_is_from_the_sources_timestamp() -> None:
+    """Freshness is the time from a record's timestamp on, and never negative."""
+    metrics = Metrics()
+    now = int(time.time() * 1000)
+    batch = replace(outcomes([tombstone("a"), tombstone("b")]), timestamps=[now - 5000, now + 9000])
+    metrics.committed("topic", [batch], 0)
+    total = value(metrics, "freshness_ms_sum", sink="topic")
+    assert total is not None
+    assert 5000 <= total < 6000
+
+
+def test_model_counts() -> None:
+    """Tokens, cut texts, cache hits and inferences add up."""
+    metrics = Metrics()
+    metrics.embedded(tokens=10, truncated=1, cached=2)
+    metrics.embedded(tokens=5, truncated=0, cached=0)
+    metrics.inference(4, 64, 0.5)
+    names = ("tokens_total", "truncated_total", "embedding_cache_hits_total")
+    assert [value(metrics, name) for name in names] == [15, 1, 2]
+    assert value(metrics, "inference_latency_ms_sum") == 500
+
+
+def test_two_sets_do_not_meet() -> None:
+    """Metrics register nowhere but where they are told to."""
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    Metrics()
+    assert metrics.registry is registry
+    assert "headrace_cpu_utilization" in shown(metrics)
+
+
+def test_served_and_refused() -> None:
+    """They are served over HTTP; an address that is taken is one line that names the setting."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    metrics = Metrics()
+    metrics.serve("127.0.0.1", port)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        assert b"headrace_tokens_total 0.0" in answer.read()
+    with pytest.raises(HeadraceError) as told:
+        metrics.serve("127.0.0.1", port)
+    assert str(told.value).startswith(f"metrics.address: 127.0.0.1:{port}: ")
