@@ -132,8 +132,9 @@ class Run:
         self._warm_up()
 
     def _warm_up(self) -> None:
+        texts = stratum(self._warm, _WARM // 4, 0)
         for subject in self._subjects(1):
-            self._at_once(subject, [self._warm] * len(self._controllers))
+            self._at_once(subject, [texts] * len(self._controllers))
 
     def _subjects(self, processes: int) -> list[str]:
         """The controls; the chosen runtime is none of its own where it is the first control's."""

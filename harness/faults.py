@@ -112,16 +112,8 @@ class Trial:
     @property
     def environment(self) -> dict[str, str]:
         """The flow's settings."""
-        return {
-            "HEADRACE_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
-            "HEADRACE_KAFKA__APPLICATION_ID": self.name,
-            "HEADRACE_SOURCE__TOPICS": self.topics.source,
-            "HEADRACE_EMBEDDINGS__TOPIC": self.topics.embeddings,
-            "HEADRACE_DEAD_LETTERS__TOPIC": self.topics.dead_letters,
-            "HEADRACE_TABLE__URI": str(self.folder / "lancedb"),
-            "HEADRACE_METRICS__ADDRESS": "",
-            **self.settings,
-        }
+        servers, uri = self.broker.bootstrap_servers, str(self.folder / "lancedb")
+        return self.topics.environment(servers, self.name, uri) | dict(self.settings)
 
     @property
     def recovery(self) -> Path:

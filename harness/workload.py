@@ -45,6 +45,18 @@ class Topics:
     embeddings: str = "embeddings"
     dead_letters: str = "documents.dead-letters"
 
+    def environment(self, servers: str, group: str, uri: str) -> dict[str, str]:
+        """The settings of a flow on these topics, with a table in `uri` and no metrics."""
+        return {
+            "HEADRACE_KAFKA__BOOTSTRAP_SERVERS": servers,
+            "HEADRACE_KAFKA__APPLICATION_ID": group,
+            "HEADRACE_SOURCE__TOPICS": self.source,
+            "HEADRACE_EMBEDDINGS__TOPIC": self.embeddings,
+            "HEADRACE_DEAD_LETTERS__TOPIC": self.dead_letters,
+            "HEADRACE_TABLE__URI": uri,
+            "HEADRACE_METRICS__ADDRESS": "",
+        }
+
 
 def make_topics(servers: str, topics: Topics, partitions: int) -> None:
     """Make a flow's topics, the source with so many partitions."""

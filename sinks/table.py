@@ -43,11 +43,11 @@ CONFLICT_RETRIES: Final = 20
 
 
 def _pause(took: float) -> float:
-    """Rest as long as a commit took, so that commits have at most half of the thread's time.
+    """Rest three times as long as a commit took, so that commits leave the core to the model.
 
-    What arrives meanwhile shares the next one.
+    What arrives meanwhile shares the next one; after a quiet moment the next one comes at once.
     """
-    return min(took, 0.5)
+    return min(3 * took, 0.5)
 
 
 @dataclass

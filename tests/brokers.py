@@ -31,17 +31,20 @@ def topic_on(broker: Broker, partitions: int = 1, settings: Mapping[str, str] | 
     """A topic of the test's own."""
     name = f"topic{next(_numbers)}"
     new = NewTopic(name, num_partitions=partitions, config=dict(settings or {}))
-    admin(broker).create_topics([new])[name].result(20)
+    client = admin(broker)
+    client.create_topics([new])[name].result(20)
     return name
 
 
-def config_of(broker: Broker, application: str | None = None, **more: float) -> KafkaConfig:
+def config_of(
+    broker: Broker, application: str | None = None, outage_s: float = 120.0
+) -> KafkaConfig:
     """How the flow reaches the broker, as an application of the test's own."""
     name = application or f"app{next(_numbers)}"
-    return KafkaConfig(broker.bootstrap_servers, name, **more)
+    return KafkaConfig(broker.bootstrap_servers, name, outage_s=outage_s)
 
 
-Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
+Record = tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]
 
 
 def send(broker: Broker, topic: str, records: Sequence[Record], partition: int = 0) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from operators.batching import CostModel
 from operators.model.bundle import locked
 from operators.model.errors import CacheError
+from operators.model.padding import pad
 from operators.model.runtime import candidates, open_runtime, versions
 from operators.model.sample import TEXTS
 from operators.tokenize import Tokenizer
@@ -197,7 +198,6 @@ class _Batches:
         ]
 
     def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        from operators.model.encoder import pad  # noqa: PLC0415 - it imports this module
 
         return pad(rows, self._pad_id)
 

@@ -11,6 +11,7 @@ from operators.batching import CostModel, cut
 from operators.encoding import Encoded
 from operators.model.bundle import Bundle, ModelSource, open_bundle
 from operators.model.choose import Choice, choose
+from operators.model.padding import pad
 from operators.model.runtime import Runtime, open_runtime
 from operators.tokenize import Chunk, Tokenized, Tokenizer
 
@@ -185,17 +186,6 @@ def describe(
         "reason": choice.reason,
         "figures": choice.figures,
     }
-
-
-def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Token ids and their mask, int64 [rows, longest] each, padded on the right."""
-    longest = max(1, *(len(row) for row in rows))
-    input_ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
-    for index, row in enumerate(rows):
-        input_ids[index, : len(row)] = row
-        attention_mask[index, : len(row)] = 1
-    return input_ids, attention_mask
 
 
 def _scatter(tokenized: Sequence[Tokenized], vectors: NDArray[np.float32]) -> list[Encoded]:

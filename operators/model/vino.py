@@ -39,7 +39,8 @@ class VinoRuntime:
     """
 
     def __init__(self, graph: Path, precision: str) -> None:
-        settings = {
+        self._graph = graph
+        self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": 1,
             "NUM_STREAMS": 1,
@@ -47,14 +48,12 @@ class VinoRuntime:
             # Pinned, the threads of two processes share one core.
             "ENABLE_CPU_PINNING": False,
         }
-        try:
-            self._model: Any = openvino.Core().compile_model(str(graph), "CPU", settings)
-        except RuntimeError as error:
-            text = " ".join(str(error).split())
-            raise ModelError(f"model graph: {graph} — can't be loaded ({text})") from error
+        # Compiled once for each caller at a time: one compiled for a thread serves one at once.
+        self._models: list[Any] = []
         # Requests belong to nobody: a thread takes one and puts it back. One for each thread by
         # `threading.local` would die with the thread's Python state under a foreign scheduler.
         self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._free.put(self._request())
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -63,7 +62,7 @@ class VinoRuntime:
         try:
             request = self._free.get_nowait()
         except queue.Empty:
-            request = self._model.create_infer_request()
+            request = self._request()
         try:
             request.infer(
                 {"input_ids": input_ids, "attention_mask": attention_mask}, share_inputs=True
@@ -72,3 +71,12 @@ class VinoRuntime:
         finally:
             self._free.put(request)
         return output
+
+    def _request(self) -> Any:  # noqa: ANN401 - OpenVINO ships no types
+        try:
+            model = openvino.Core().compile_model(str(self._graph), "CPU", self._settings)
+        except RuntimeError as error:
+            text = " ".join(str(error).split())
+            raise ModelError(f"model graph: {self._graph} — can't be loaded ({text})") from error
+        self._models.append(model)
+        return model.create_infer_request()

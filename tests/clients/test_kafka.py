@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import time
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -106,8 +106,7 @@ def consumer_of(offset: int, error: KafkaError | None) -> Consumer:
         [where] = wanted
         return [SimpleNamespace(topic=where.topic, offset=offset, error=error)]
 
-    fake: Any = SimpleNamespace(committed=committed)
-    return fake
+    return cast("Consumer", SimpleNamespace(committed=committed))
 
 
 def test_committed() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from importlib import import_module
+from pkgutil import iter_modules
 
 import pytest
 
@@ -14,10 +15,16 @@ PACKAGES = ("clients", "operators.model", "recovery", "sinks", "sources")
 
 def find(name: str) -> type[HeadraceError]:
     """The class that the tree names."""
-    module, _, own = name.rpartition(".")
-    found = getattr(import_module(module or "headrace.errors"), own)
-    assert isinstance(found, type)
+    package, _, own = name.rpartition(".")
+    root = import_module(package or "headrace")
+    modules = [
+        import_module(f"{root.__name__}.{m.name}")
+        for m in iter_modules(root.__path__)
+        if m.name in {"errors", "process"}
+    ]
+    [found] = {getattr(module, own) for module in modules if hasattr(module, own)}
     assert issubclass(found, HeadraceError)
+    assert isinstance(found, type)
     return found
 
 

@@ -59,16 +59,8 @@ class Pipeline:
     @property
     def environment(self) -> dict[str, str]:
         """The flow's settings."""
-        return {
-            "HEADRACE_KAFKA__BOOTSTRAP_SERVERS": self.broker.bootstrap_servers,
-            "HEADRACE_KAFKA__APPLICATION_ID": self.name,
-            "HEADRACE_SOURCE__TOPICS": self.topics.source,
-            "HEADRACE_EMBEDDINGS__TOPIC": self.topics.embeddings,
-            "HEADRACE_DEAD_LETTERS__TOPIC": self.topics.dead_letters,
-            "HEADRACE_TABLE__URI": str(self.folder / "lancedb"),
-            "HEADRACE_METRICS__ADDRESS": "",
-            **self.settings,
-        }
+        servers, uri = self.broker.bootstrap_servers, str(self.folder / "lancedb")
+        return self.topics.environment(servers, self.name, uri) | dict(self.settings)
 
     def __enter__(self) -> Self:
         self.flow.start()

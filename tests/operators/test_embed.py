@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.current import CurrentRow
@@ -283,10 +283,11 @@ STEPS = st.tuples(
 )
 
 
+@settings(max_examples=400, deadline=None)
 @given(
-    in_flight=st.integers(1, 8),
+    in_flight=st.integers(1, 5),
     cache=st.integers(0, 3),
-    steps=st.lists(STEPS, max_size=40),
+    steps=st.lists(STEPS, min_size=5, max_size=30),
     data=st.data(),
 )
 def test_outcomes_are_those_of_a_plain_dict(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import bytewax.operators as op
 import pytest
@@ -127,7 +128,7 @@ def test_batches_without_records_go_through() -> None:
 
 
 def run(
-    batches: list[object], rows: int, wait: timedelta, workers: int = 0
+    batches: list[Any], rows: int, wait: timedelta, workers: int = 0
 ) -> list[tuple[float, Window]]:
     """Windows that the real operator gives in a dataflow, and when."""
     out: list[tuple[float, Window]] = []

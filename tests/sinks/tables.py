@@ -14,7 +14,7 @@ from telemetry.metrics import Metrics
 from tests.samples import DIMENSION, LANE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from pathlib import Path
 
     from operators.records import OutcomeBatch
@@ -69,9 +69,9 @@ class Opened:
         return self.store.progress([LANE.key])
 
 
-def rows_of(store: TableStore, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def rows_of(store: TableStore) -> list[dict[str, Any]]:
     """A table's rows without the fence row, by id and chunk."""
-    found = store.open().to_table(columns=columns).to_pylist()
+    found = store.open().to_table().to_pylist()
     rows = [row for row in found if row["id"] is not None]
     return sorted(rows, key=lambda row: (row["id"], row["chunk"]))
 

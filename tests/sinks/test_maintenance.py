@@ -131,6 +131,11 @@ def random_batch(rows: int, first: int, rng: np.random.Generator) -> OutcomeBatc
     return outcomes(made, first)
 
 
+def indexing(upkeep: Maintenance) -> bool:
+    """Whether the index is being worked on."""
+    return upkeep._indexing is not None and upkeep._indexing.is_alive()
+
+
 def indices(dataset: lance.LanceDataset) -> list[str]:
     """The names of the indices on the vector."""
     return [i.name for i in dataset.describe_indices() if i.field_names == ["vector"]]
@@ -147,13 +152,13 @@ def test_index_is_made_and_extended_beside_commits(tmp_path: Path) -> None:
     upkeep, clock = kept(table, Upkeep(index_rows=1000, tombstone_retention_s=1e9))
     clock.now += maintenance.HOUSEKEEPING_S + 1
     upkeep.run(table.writer._dataset)
-    assert upkeep._indexing is None
+    assert not indexing(upkeep)
+    assert indices(table.store.open()) == []
     table.commit(random_batch(200, 900, rng))
     clock.now += maintenance.HOUSEKEEPING_S + 1
     upkeep.run(table.writer._dataset)
-    assert upkeep._indexing is not None
     offset = 1100
-    while upkeep._indexing.is_alive() or offset < 1200:
+    while indexing(upkeep) or offset < 1200:
         table.commit(random_batch(10, offset, rng))
         upkeep.run(table.writer._dataset)  # does nothing while the index is being made
         offset += 10
@@ -162,7 +167,7 @@ def test_index_is_made_and_extended_beside_commits(tmp_path: Path) -> None:
     offset += 500
     clock.now += maintenance.HOUSEKEEPING_S + 1
     upkeep.run(table.writer._dataset)
-    until(lambda: upkeep._indexing is not None and not upkeep._indexing.is_alive(), 30)
+    until(lambda: not indexing(upkeep), 30)
     dataset = table.store.open()
     [name] = indices(dataset)
     assert dataset.stats.index_stats(name)["num_unindexed_rows"] < 0.2 * offset
@@ -192,7 +197,7 @@ def test_an_index_that_fails_does_not_stop_the_flow(
     for round_ in range(2):
         clock.now += maintenance.HOUSEKEEPING_S + 1
         upkeep.run(table.writer._dataset)
-        until(lambda: upkeep._indexing is not None and not upkeep._indexing.is_alive())
+        until(lambda: not indexing(upkeep))
         assert len(tried) == round_ + 1
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from operators.batching import CostModel
 from operators.model import Encoder, load_encoder, open_runtime
-from operators.model.encoder import pad
+from operators.model.padding import pad
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
