@@ -112,7 +112,7 @@ class KafkaConfig:
     def transactional_producer(self, name: str, **extra: str | float) -> Producer:
         """A producer whose transactional id is the application's, for a part of that name."""
         config: dict[str, Any] = self._common() | {
-            "transactional.id": f"{self.application_id}-{name}",
+            "transactional.id": f"{self.application_id}:{name}",
             # Left open by a crash, a transaction holds up read_committed readers for this long
             # unless its successor starts sooner and settles it.
             "transaction.timeout.ms": 60_000,
@@ -184,11 +184,16 @@ class KafkaConfig:
         Raises:
             BrokerError: The broker can't be reached.
         """
-        wanted = [TopicPartition(topic, partition)]
-        [found] = self.patiently(
-            f"reading the committed offset of {topic}/{partition}",
-            lambda: consumer.committed(wanted, timeout=CALL_TIMEOUT_S),
-        )
+
+        def ask() -> TopicPartition:
+            wanted = [TopicPartition(topic, partition)]
+            [found] = consumer.committed(wanted, timeout=CALL_TIMEOUT_S)
+            if found.error is not None:
+                # Not the same as no offset, which would mean to begin anew.
+                raise KafkaException(found.error)
+            return found
+
+        found = self.patiently(f"reading the committed offset of {topic}/{partition}", ask)
         return found.offset if found.offset >= 0 else None
 
 

@@ -20,7 +20,7 @@ from operators.records import Lane
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
 from recovery.store import Launch, StoreIdentity, check_store
-from recovery.watchdog import Watchdog
+from recovery.watchdog import Watchdog, ending
 from sinks.maintenance import Upkeep
 from sinks.messages import MessageEncoder
 from sinks.schema import TableSchema
@@ -137,7 +137,9 @@ def _wire(
     return Parts(
         KafkaSource(lanes, reading),
         Decoder(settings.table.columns, source.max_record_bytes),
-        EmbedStep(encoder, store.lookup, source.max_in_flight, model.cache_entries, metrics),
+        EmbedStep(
+            encoder, ending(store.lookup), source.max_in_flight, model.cache_entries, metrics
+        ),
         batch.rows,
         timedelta(milliseconds=batch.wait_ms),
         TopicSink(lanes, writing),

@@ -33,6 +33,14 @@ PREFIX: Final = "HEADRACE_"
 CONFIG_VARIABLE: Final = "HEADRACE_CONFIG"
 DEFAULT_FILE: Final = "headrace.toml"
 
+FILE_OPTIONS: Final = frozenset(
+    {
+        "sasl.oauthbearer.assertion.private.key.file",
+        "sasl.oauthbearer.assertion.jwt.template.file",
+    }
+)
+"""librdkafka's own options that end as the name of a secret's file does."""
+
 FIXED_COLUMNS: Final = frozenset(
     {
         *("id", "vector", "text", "metadata", "event_time", "embedded_at", "model", "tokens"),
@@ -81,7 +89,10 @@ class KafkaSettings(_Section):
         repr=False,
     )
     outage_s: float = Field(
-        120.0, gt=0, description="How long the broker may be away before the flow ends, seconds."
+        120.0,
+        gt=0,
+        le=86_400,
+        description="Seconds that the broker may be away before the flow ends.",
     )
 
     @field_validator("client", mode="before")
@@ -111,8 +122,15 @@ class SourceSettings(_Section):
         900_000,
         ge=1024,
         le=100_000_000,
-        description="Key and value of a record; a larger one is a dead letter, by reference.",
+        description="Bytes of a record, headers included; a larger one is a dead letter.",
     )
+
+    @field_validator("topics")
+    @classmethod
+    def _once(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(topics)) < len(topics):
+            raise ValueError("a topic is named twice")
+        return topics
 
 
 class EmbeddingsSettings(_Section):
@@ -147,7 +165,10 @@ class TableSettings(_Section):
         50_000, ge=1000, description="Rows from which on the table gets a vector index."
     )
     tombstone_retention_s: float = Field(
-        86_400.0, ge=0, description="How long a deleted document's row is kept, seconds."
+        86_400.0,
+        ge=0,
+        le=315_360_000,
+        description="Seconds that a deleted document's row is kept.",
     )
 
     @field_validator("columns")
@@ -207,7 +228,7 @@ class BatchSettings(_Section):
     """Batches."""
 
     rows: int = Field(500, ge=1, description="Records that close a window for the sinks.")
-    wait_ms: float = Field(20, ge=0, description="Milliseconds that close it.")
+    wait_ms: float = Field(20, ge=0, le=3_600_000, description="Milliseconds that close it.")
     tokens: int | None = Field(
         None, ge=16, description="Padded tokens in one inference; chosen by measurement unless set."
     )
@@ -220,6 +241,13 @@ class MetricsSettings(_Section):
         "127.0.0.1:9464",
         description="Where Prometheus reads; the process index is added to the port. Empty: off.",
     )
+
+    @field_validator("address")
+    @classmethod
+    def _port(cls, address: str) -> str:
+        if address and not 0 < int(address.rpartition(":")[2]) < 65536:
+            raise ValueError("the port must be from 1 to 65535")
+        return address
 
 
 class Settings(_Section):
@@ -284,12 +312,20 @@ def _set(given: dict[str, Any], path: list[str], value: str) -> None:
     for name in path[:-1]:
         inner = section.setdefault(name, {})
         if isinstance(inner, str):
-            inner = section[name] = _from_json(inner)
+            inner = section[name] = _section(path, inner)
         if not isinstance(inner, dict):
             raise UsageError(f"{'.'.join(path)}: {name} is no section")
         section = inner
     name = path[-1]
     section[name.replace("_", ".") if path[:2] == ["kafka", "client"] else name] = value
+
+
+def _section(path: list[str], text: str) -> object:
+    try:
+        return _from_json(text)
+    except ValueError as error:
+        # Not the text itself: it may hold a secret.
+        raise UsageError(f"{'.'.join(path[:-1])}: not JSON: {error}") from None
 
 
 def _client_options(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -298,7 +334,7 @@ def _client_options(given: Mapping[str, Any], prefix: str = "") -> Iterator[tupl
         full = f"{prefix}{name}"
         if isinstance(value, dict):
             yield from _client_options(value, f"{full}.")
-        elif full.endswith(("_file", ".file")):
+        elif full.endswith(("_file", ".file")) and full not in FILE_OPTIONS:
             yield full[: -len("_file")], _secret(full, str(value))
         else:
             yield full, str(value).lower() if isinstance(value, bool) else str(value)
@@ -318,6 +354,6 @@ def _told(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
     message = fault["msg"].removeprefix("Value error, ")
-    if name == "settings" or name.startswith("kafka.client"):
+    if "." not in name or name.startswith("kafka.client"):
         return message if name == "settings" else f"{name}: {message}"
     return f"{name}: {fault['input']!r}: {message}"

@@ -63,8 +63,11 @@ class LaneView:
         self._rows.pop(identity, None)
         self._rows[identity] = (self._seen, row)
 
-    def advance(self, records: int = 1) -> None:
-        """So many more records have passed: forget what can no longer be in flight."""
+    def advance(self, records: int) -> None:
+        """So many more records were read: forget what can no longer be in flight.
+
+        Called before they are looked at, so what they `put` counts as read with the last of them.
+        """
         self._seen += records
         while self._rows:
             identity, (seen, _) = next(iter(self._rows.items()))

@@ -1,6 +1,6 @@
 """Decode: a record's key and value become a document, or a dead letter that says why not.
 
-A record is judged in this order, and the first failing check names its code: key, size, encoding,
+A record is judged in this order, and the first failing check names its code: size, key, encoding,
 syntax, schema, text.
 """
 
@@ -115,6 +115,12 @@ COLUMN_TYPES: Final[Mapping[str, Callable[[str, object], object]]] = {
 """The types a metadata column can have, and the check that a value of it passes."""
 
 
+def _size(original: Original) -> int:
+    """The bytes of a record's key, value and headers."""
+    headers = sum(len(name) + len(value or b"") for name, value in original.headers)
+    return len(original.key or b"") + len(original.value or b"") + headers
+
+
 def _document_id(key: bytes | None) -> str:
     if key is None:
         _reject("missing_key", "the record has no key; the key is the document's id")
@@ -213,7 +219,8 @@ class Decoder:
 
     Args:
         columns: The metadata fields that the table keeps as typed columns, with their types.
-        max_record_bytes: Key and value of a record together; a larger one is a dead letter.
+        max_record_bytes: Key, value and headers of a record together; a larger one is a dead
+            letter.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -240,19 +247,17 @@ class Decoder:
             return self._decode(original, timestamp)
         except _Rejected as fault:
             if fault.code == "too_large":
-                original = Original(key, None, headers)
+                original = self._reference(original)
             dead = DeadLetter(fault.code, fault.message, original)
             return Document(Kind.DEAD, "", None, None, timestamp, original, dead=dead)
 
     def _decode(self, original: Original, timestamp: int) -> Document:
+        size = _size(original)
+        self._check_size(size, "the record has")
         identity = _document_id(original.key)
         headers = tuple(h for h in original.headers if h[0] in CARRIED_HEADERS)
         if original.value is None:
             return Document(Kind.DELETE, identity, None, None, timestamp, original, headers)
-        size = len(original.value) + len(original.key or b"")
-        if size > self.max_record_bytes:
-            limit = self.max_record_bytes
-            _reject("too_large", f"key and value have {size} bytes, more than {limit}")
         fields = _fields_of_protobuf if _is_protobuf(original.headers) else _fields_of_json
         text, metadata, time = fields(original.value)
         if text is None and metadata is None:
@@ -261,8 +266,21 @@ class Decoder:
             _reject("no_text", "the text is empty")
         kind = Kind.PATCH if text is None else Kind.UPSERT
         kept = self._metadata(metadata or {})
+        # Numbers can be longer when written again, as 1e15 is.
+        grown = size - len(original.value) + len(kept.json.encode())
+        self._check_size(grown, "with its metadata written out the record has")
         event_time = _time(time, timestamp)
         return Document(kind, identity, text, kept, event_time, original, headers)
+
+    def _reference(self, original: Original) -> Original:
+        """What of a record that is too large can be passed on, the source in a header beside it."""
+        key = original.key if len(original.key or b"") <= MAX_ID_BYTES else None
+        fits = _size(Original(key, None, original.headers)) <= self.max_record_bytes
+        return Original(key, None, original.headers if fits else ())
+
+    def _check_size(self, size: int, what: str) -> None:
+        if size > self.max_record_bytes:
+            _reject("too_large", f"{what} {size} bytes, more than {self.max_record_bytes}")
 
     def _metadata(self, fields: dict[str, Any]) -> Metadata:
         typed: dict[str, object] = {}
@@ -273,7 +291,10 @@ class Decoder:
                 if isinstance(value, float) and not math.isfinite(value):
                     _reject("not_finite", f"metadata {name!r} is no finite number")
             typed[name] = value
-        whole = orjson.dumps(fields).decode()
+        try:
+            whole = orjson.dumps(fields).decode()
+        except orjson.JSONEncodeError as error:
+            _reject("bad_schema", f"metadata can't be kept: {error}")
         if not typed:
             return Metadata(whole, whole, typed)
         rest = {name: value for name, value in fields.items() if name not in typed}

@@ -92,6 +92,8 @@ class EmbedStep:
     def __call__(self, batch: DocumentBatch) -> OutcomeBatch:
         """The outcome of every document, in the batch's order."""
         view = self._views[batch.lane]
+        # First, so that what a document of this batch may leave the view for is looked up with it.
+        view.advance(len(batch))
         committed = self._committed(batch.documents, view)
         encodings = self._encodings(batch.documents, committed.values())
         rows = [self._outcome(document, view, encodings, committed) for document in batch.documents]
@@ -143,7 +145,6 @@ class EmbedStep:
         encodings: Mapping[str, Encoded],
         committed: Mapping[str, CurrentRow],
     ) -> Row:
-        view.advance()
         if document.dead is not None:
             return _dead(document, document.dead)
         if document.kind is Kind.DELETE:

@@ -249,13 +249,17 @@ class OutcomeBatch:
         """
         return OutcomeBatch(
             lane=self.lane,
-            start=self.start if first == 0 else self.offsets[first - 1] + 1,
-            end=self.end if last == len(self) else self.offsets[last - 1] + 1,
+            start=self._end_before(first),
+            end=self.end if last == len(self) else self._end_before(last),
             embedded_at=self.embedded_at,
             offsets=self.offsets[first:last],
             timestamps=self.timestamps[first:last],
             rows=self.rows[first:last],
         )
+
+    def _end_before(self, index: int) -> int:
+        """The next offset after the records before an index."""
+        return self.offsets[index - 1] + 1 if index else self.start
 
     def since(self, offset: int) -> OutcomeBatch | None:
         """What of the batch lies at or above `offset`; None when the batch ends before it."""

@@ -19,12 +19,13 @@ def fenced_producer(kafka: KafkaConfig, lane: Lane, **extra: str | float) -> Pro
     """The lane's transactional producer; every earlier one is fenced, its transaction settled.
 
     The transactional id is named by topic and partition and so stays with the lane whatever the
-    number of workers, processes or partitions.
+    number of workers, processes or partitions. Its separator is in no name of an application or
+    a topic, so no two applications can fence each other by chance.
 
     Raises:
         BrokerError: The broker can't be reached or refuses.
     """
-    producer = kafka.transactional_producer(lane.key.replace("/", "-"), **extra)
+    producer = kafka.transactional_producer(lane.key.replace("/", ":"), **extra)
     kafka.patiently(f"fencing {lane}", lambda: producer.init_transactions(INIT_TIMEOUT_S))
     return producer
 

@@ -92,6 +92,8 @@ class StoreIdentity:
     def parse(cls, text: str) -> StoreIdentity:
         """The identity that JSON holds."""
         fields = json.loads(text)
+        if fields["version"] != IDENTITY_VERSION:
+            raise ValueError(f"version {fields['version']} is not {IDENTITY_VERSION}")
         return cls(**(fields | {"lanes": tuple(fields["lanes"])}))
 
 

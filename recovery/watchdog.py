@@ -13,19 +13,25 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from functools import wraps
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
 import structlog
+
+from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["EXIT_STALLED", "Watchdog", "end_process"]
+__all__ = ["EXIT_STALLED", "Watchdog", "end_process", "ending"]
 
 EXIT_STALLED: Final = 75
 """The exit code of a process that the watchdog ended: EX_TEMPFAIL of sysexits.h, try again."""
 
 log = structlog.get_logger(__name__)
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def end_process(message: str, code: int) -> None:
@@ -35,6 +41,20 @@ def end_process(message: str, code: int) -> None:
     """
     print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one line that a person reads
     os._exit(code)
+
+
+def ending(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The call, which ends the process on an error of ours, for calls that Bytewax makes."""
+
+    @wraps(call)
+    def guarded(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return call(*args, **kwargs)
+        except HeadraceError as error:
+            end_process(f"headrace: {error}", error.exit_code)
+            raise
+
+    return guarded
 
 
 class Watchdog:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from sinks.store import one_line
+from sinks.store import LANCE_ERRORS, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,7 +146,7 @@ class Maintenance:
             started = time.monotonic()
             try:
                 work(self._store.open())
-            except (OSError, RuntimeError, ValueError) as error:
+            except LANCE_ERRORS as error:
                 # Searches go on without it, by scanning; the next round tries again.
                 log.warning("index not kept up", stage="table", error=one_line(error))
                 return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +15,16 @@ from operators.records import Lane, Outcome, OutcomeBatch, Row
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["ARROW_TYPES", "FENCE_KEY", "KEY_BYTES", "TableRow", "TableSchema", "row_key"]
+__all__ = [
+    "ARROW_TYPES",
+    "FENCE_KEY",
+    "KEY_BYTES",
+    "Stamp",
+    "TableRow",
+    "TableSchema",
+    "row_key",
+    "winning_heads",
+]
 
 ARROW_TYPES: Final[Mapping[str, pa.DataType]] = {
     "string": pa.string(),
@@ -42,15 +51,43 @@ def row_key(identity: str, chunk: int = 0) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """Which write a row is of."""
+
+    lane: Lane
+    offset: int
+    event_time: int
+
+    def beats(self, other: Stamp) -> bool:
+        """Whether this write wins over another of the same document.
+
+        Within a lane the later offset wins; across lanes, after a topic was repartitioned, the
+        later timestamp does.
+        """
+        if self.lane == other.lane:
+            return self.offset > other.offset
+        mine = (self.event_time, self.lane.partition, self.lane.topic)
+        return mine > (other.event_time, other.lane.partition, other.lane.topic)
+
+
+@dataclass(frozen=True, slots=True)
 class TableRow:
     """One row to merge: a chunk of an embedding, or a tombstone."""
 
     key: bytes
-    lane: Lane
-    offset: int
+    stamp: Stamp
     embedded_at: int
     chunk: int
     row: Row
+
+    @property
+    def chunks(self) -> int:
+        """How many rows its document has; a tombstone is one."""
+        return 1 if self.row.encoded is None else len(self.row.encoded.vectors)
+
+    def with_chunk(self, chunk: int) -> TableRow:
+        """The row of another chunk of its document."""
+        return replace(self, key=row_key(self.row.id, chunk), chunk=chunk)
 
     @property
     def deleted(self) -> bool:
@@ -58,32 +95,19 @@ class TableRow:
         encoded = self.row.encoded
         return encoded is None or self.chunk >= len(encoded.vectors)
 
-    def beats(self, other: TableRow) -> bool:
-        """Whether this row wins over another with its key.
 
-        Within a lane the later offset wins; across lanes, after a topic was repartitioned, the
-        later timestamp does.
-        """
-        if self.lane == other.lane:
-            return self.offset > other.offset
-        mine = (self.row.event_time, self.lane.partition, self.lane.topic)
-        return mine > (other.row.event_time, other.lane.partition, other.lane.topic)
-
-
-def table_rows(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
-    """The rows that some batches make, one a key: of a key's writes only the winner is kept."""
-    winners: dict[bytes, TableRow] = {}
+def winning_heads(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
+    """The first rows of the documents in some batches: of a document only the winning write."""
+    winners: dict[str, TableRow] = {}
     for batch in batches:
         for offset, row in zip(batch.offsets, batch.rows, strict=True):
             if row.outcome is Outcome.DEAD_LETTER:
                 continue
-            chunks = 1 if row.encoded is None else len(row.encoded.vectors)
-            for chunk in range(chunks):
-                key = row_key(row.id, chunk)
-                fresh = TableRow(key, batch.lane, offset, batch.embedded_at, chunk, row)
-                held = winners.get(key)
-                if held is None or fresh.beats(held):
-                    winners[key] = fresh
+            stamp = Stamp(batch.lane, offset, row.event_time)
+            fresh = TableRow(row_key(row.id), stamp, batch.embedded_at, 0, row)
+            held = winners.get(row.id)
+            if held is None or stamp.beats(held.stamp):
+                winners[row.id] = fresh
     return list(winners.values())
 
 
@@ -134,7 +158,7 @@ class TableSchema:
     def guard(self) -> str:
         """The predicate under which a merged row replaces the one with its key.
 
-        The same rule as `TableRow.beats`, and always true for the fence row: concurrent merges
+        The same rule as `Stamp.beats`, and always true for the fence row: concurrent merges
         then conflict on it, and Lance tries the later one again on the new state.
         """
         same = "source.source_partition = target.source_partition"
@@ -167,9 +191,9 @@ class TableSchema:
                 not d and r.row.encoded is not None and r.row.encoded.truncated
                 for r, d in zip(rows, gone, strict=True)
             ],
-            "source_topic": [r.lane.topic for r in rows],
-            "source_partition": [r.lane.partition for r in rows],
-            "source_offset": [r.offset for r in rows],
+            "source_topic": [r.stamp.lane.topic for r in rows],
+            "source_partition": [r.stamp.lane.partition for r in rows],
+            "source_offset": [r.stamp.offset for r in rows],
             "deleted": gone,
             "chunk": [r.chunk for r in rows],
             "key": [r.key for r in rows],

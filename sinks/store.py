@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +19,12 @@ from sinks.errors import SinkError
 from sinks.schema import FENCE_KEY, TableSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["Fence", "TableStore", "one_line"]
+__all__ = ["LANCE_ERRORS", "Fence", "TableStore", "one_line"]
+
+LANCE_ERRORS: Final = (OSError, RuntimeError, ValueError)
+"""What Lance raises, whatever is wrong."""
 
 INDEX_CACHE_BYTES: Final = 64 << 20
 METADATA_CACHE_BYTES: Final = 64 << 20
@@ -61,8 +65,18 @@ class Fence:
 
     @classmethod
     def parse(cls, text: str) -> Fence:
-        """The fence that JSON holds."""
-        return cls(**json.loads(text))
+        """The fence that JSON holds.
+
+        Raises:
+            SinkError: A later release wrote it.
+        """
+        fields = json.loads(text)
+        if fields["version"] != FENCE_VERSION:
+            raise SinkError(
+                f"table.name: its fence row is of version {fields['version']}, this release reads "
+                f"{FENCE_VERSION}: run the release that wrote it, or set another table.name"
+            )
+        return cls(**fields)
 
     def after(self, writer: str, progress: Mapping[str, int]) -> Fence:
         """The fence of the next commit."""
@@ -108,7 +122,7 @@ class TableStore:
         try:
             fence = Fence(self.model, self.fingerprint)
             lance.write_dataset(self._fence_row(fence), self.path, mode="create")
-        except (OSError, RuntimeError, ValueError) as error:
+        except LANCE_ERRORS as error:
             if not self.exists():
                 raise SinkError(
                     f"table.uri: {self.uri}: can't create table {self.name}: {one_line(error)}"
@@ -119,7 +133,7 @@ class TableStore:
         """Whether there is a table."""
         try:
             lance.dataset(self.path)
-        except (OSError, RuntimeError, ValueError):
+        except LANCE_ERRORS:
             return False
         return True
 
@@ -135,7 +149,7 @@ class TableStore:
                 index_cache_size_bytes=INDEX_CACHE_BYTES,
                 metadata_cache_size_bytes=METADATA_CACHE_BYTES,
             )
-        except (OSError, RuntimeError, ValueError) as error:
+        except LANCE_ERRORS as error:
             raise SinkError(
                 f"table.name: {self.name}: can't open it in {self.uri}: {one_line(error)}"
             ) from error
@@ -146,7 +160,8 @@ class TableStore:
         Raises:
             SinkError: There is not exactly one: the table is not Headrace's, or was damaged.
         """
-        rows = dataset.to_table(columns=["metadata"], filter=_FENCE_FILTER).column("metadata")
+        with self.reading():
+            rows = dataset.to_table(columns=["metadata"], filter=_FENCE_FILTER).column("metadata")
         if len(rows) != 1:
             raise SinkError(
                 f"table.name: {self.name}: has {len(rows)} fence rows, not one; it was not "
@@ -170,11 +185,34 @@ class TableStore:
             SinkError: The table can't be read.
         """
         quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
-        found = self.open().to_table(
-            columns=["id", "vector", "text", "tokens", "truncated", "chunk"],
-            filter=f"id IN ({quoted}) AND NOT deleted",
-        )
+        dataset = self.open()
+        with self.reading():
+            found = dataset.to_table(
+                columns=["id", "vector", "text", "tokens", "truncated", "chunk"],
+                filter=f"id IN ({quoted}) AND NOT deleted",
+            )
         return _current(found)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let what Lance raises while the table is read be an error of ours."""
+        with self._told("read"):
+            yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Let what Lance raises while the table is written be an error of ours."""
+        with self._told("write"):
+            yield
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except LANCE_ERRORS as error:
+            raise SinkError(
+                f"table.uri: {self.uri}: can't {verb} table {self.name}: {one_line(error)}"
+            ) from error
 
     def _fence_row(self, fence: Fence) -> pa.Table:
         return self.schema.fence(fence.json(), fence.sequence, 0)

@@ -11,11 +11,10 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from clients.kafka import reason
-from headrace.errors import HeadraceError
 from operators.records import Lane, OutcomeBatch, count
 from operators.window import Window
 from recovery.fencing import fenced_producer
-from recovery.watchdog import end_process
+from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.errors import SinkError
 from sinks.seam import check_seam
@@ -138,10 +137,7 @@ class TopicPartitionSink(StatefulSinkPartition[Window, None]):
 
     def _writer(self, lane: Lane) -> LaneWriter:
         if lane not in self._writers:
-            try:
-                self._writers[lane] = LaneWriter(self.writing, lane, self.pause_s)
-            except HeadraceError as error:
-                end_process(f"headrace: {error}", error.exit_code)
+            self._writers[lane] = ending(LaneWriter)(self.writing, lane, self.pause_s)
         return self._writers[lane]
 
 
@@ -164,6 +160,7 @@ class LaneWriter:
         committed = writing.kafka.committed(self._consumer, lane.topic, lane.partition)
         self._floor = -1 if committed is None else committed
         self._next: int | None = None
+        self._done: int | None = committed
         self._kept_alive = time.monotonic()
         writing.board.own("topic", lane.key)
         writing.board.post("topic", lane.key, self._floor)
@@ -205,6 +202,7 @@ class LaneWriter:
         started = time.monotonic()
         records = [r for batch in batches for r in self._writing.encoder.records(batch)]
         self._transact(records, batches[-1].end)
+        self._done = batches[-1].end
         self._writing.board.post("topic", self._lane.key, batches[-1].end)
         self._writing.metrics.committed("topic", batches, time.monotonic() - started)
         log.debug("committed", stage="topic", lane=str(self._lane), records=count(batches))
@@ -277,6 +275,6 @@ class LaneWriter:
         time.sleep(0.1)
 
     def _keep_alive(self) -> None:
-        if self._next is not None and time.monotonic() - self._kept_alive > KEEP_ALIVE_S:
+        if self._done is not None and time.monotonic() - self._kept_alive > KEEP_ALIVE_S:
             with self._writing.watchdog.busy(f"transaction of {self._lane}"):
-                self._transact([], max(self._next, self._floor))
+                self._transact([], self._done)

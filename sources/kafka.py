@@ -13,11 +13,10 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import KafkaException
 
 from clients.kafka import CALL_TIMEOUT_S, REPORT_S, is_away
-from headrace.errors import HeadraceError
 from operators.records import Lane, RecordBatch
 from recovery.fencing import fence
 from recovery.progress import SINKS, Board, resume_offset
-from recovery.watchdog import end_process
+from recovery.watchdog import ending
 from sources.budget import InFlight, WorkerBudget
 from sources.errors import SourceError
 from sources.lane import LaneReader
@@ -104,7 +103,7 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
             budget = self._budgets.setdefault(
                 threading.get_ident(), WorkerBudget(self.reading.max_in_flight)
             )
-        return KafkaPartition(lane, self.reading, budget, self._adopted_by(lane))
+        return ending(KafkaPartition)(lane, self.reading, budget, self._adopted_by(lane))
 
     def _adopted_by(self, lane: Lane) -> set[int] | None:
         """The partitions that have parts, if this lane's part is to look for more."""
@@ -133,24 +132,23 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         self._awake: datetime | None = None
         self._looked = time.monotonic()
         self._lanes: list[ActiveLane] = []
-        try:
-            self._add(lane, reading.start)
-        except HeadraceError as error:
-            end_process(f"headrace: {error}", error.exit_code)
+        self._add(lane, reading.start)
 
     def next_batch(self) -> list[RecordBatch]:
         """What there is to read, without waiting; ends the input when the flow is asked to."""
         if self._reading.shutdown.asked:
             raise StopIteration
-        try:
-            read = [lane.read(self._budget.share) for lane in self._lanes]
-            # Not by truth: a batch without records is passed on, for the progress in it.
-            batches = [batch for batch in read if batch is not None]
-            self._watch_broker(heard=bool(batches))
-            self._look_for_partitions()
-        except HeadraceError as error:
-            end_process(f"headrace: {error}", error.exit_code)
+        batches = self._read()
         self._awake = None if batches else datetime.now(UTC) + IDLE
+        return batches
+
+    @ending
+    def _read(self) -> list[RecordBatch]:
+        read = [lane.read(self._budget.share) for lane in self._lanes]
+        # Not by truth: a batch without records is passed on, for the progress in it.
+        batches = [batch for batch in read if batch is not None]
+        self._watch_broker(heard=bool(batches))
+        self._look_for_partitions()
         return batches
 
     def next_awake(self) -> datetime | None:

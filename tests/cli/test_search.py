@@ -9,8 +9,9 @@ import pytest
 from cli.search import _nearest
 from operators.encoding import Encoded
 from operators.records import Lane, Metadata, Outcome, OutcomeBatch, Row
-from sinks.schema import TableSchema, table_rows
+from sinks.schema import TableSchema
 from tests.cli.conftest import headrace
+from tests.samples import table_rows
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,7 +15,7 @@ def test_knows_exactly_what_can_be_in_flight(
     """It has each document that one of the last `in_flight` records touched, and no other."""
     view = LaneView(in_flight)
     for index, (identity, text) in enumerate(records):
-        view.advance()
+        view.advance(1)
         view.put(identity, None if text is None else CurrentRow(text, None))
         recent = dict(records[max(0, index + 1 - in_flight) : index + 1])
         for other in "abcd":
@@ -29,7 +29,7 @@ def test_records_that_touch_nothing_count(records: list[tuple[str, int]]) -> Non
     """Dead letters move the view on too: its bound is on records, not on documents."""
     view = LaneView(3)
     for identity, after in records:
-        view.advance()
+        view.advance(1)
         view.put(identity, None)
         view.advance(after)
         assert (identity in view) == (after < 3)

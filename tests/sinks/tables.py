@@ -9,7 +9,7 @@ from recovery.progress import Board
 from sinks.maintenance import Upkeep
 from sinks.schema import TableSchema
 from sinks.store import TableStore
-from sinks.table import TableWriter
+from sinks.writer import TableWriter
 from telemetry.metrics import Metrics
 from tests.samples import DIMENSION, LANE
 

@@ -7,8 +7,17 @@ from hypothesis import strategies as st
 
 from operators.documents import COLUMN_TYPES
 from operators.records import Lane, Metadata
-from sinks.schema import ARROW_TYPES, FENCE_KEY, TableRow, TableSchema, row_key, table_rows
-from tests.samples import DIMENSION, LANE, dead_letter, embedding, encoded, outcomes, tombstone
+from sinks.schema import ARROW_TYPES, FENCE_KEY, Stamp, TableSchema, row_key
+from tests.samples import (
+    DIMENSION,
+    LANE,
+    dead_letter,
+    embedding,
+    encoded,
+    outcomes,
+    table_rows,
+    tombstone,
+)
 
 COLUMNS = {"price": "float64", "category": "string"}
 TIME = pa.timestamp("ms", tz="UTC")
@@ -130,29 +139,26 @@ def test_a_batch_has_each_key_once() -> None:
     batches = [outcomes([embedding("a", "1"), embedding("b"), tombstone("a")]), outcomes([], 3)]
     batches.append(outcomes([embedding("a", "2")], 3))
     rows = table_rows(batches)
-    assert sorted((r.row.id, r.offset) for r in rows) == [("a", 3), ("b", 1)]
+    assert sorted((r.row.id, r.stamp.offset) for r in rows) == [("a", 3), ("b", 1)]
 
 
-ROWS = st.builds(
-    TableRow,
-    key=st.just(b"k"),
+STAMPS = st.builds(
+    Stamp,
     lane=st.builds(Lane, st.sampled_from(["s", "t"]), st.integers(0, 2)),
     offset=st.integers(0, 5),
-    embedded_at=st.just(0),
-    chunk=st.just(0),
-    row=st.builds(lambda t: tombstone("a", t), st.integers(0, 3)),
+    event_time=st.integers(0, 3),
 )
 
 
-@given(ROWS, ROWS)
-def test_one_of_two_wins(one: TableRow, other: TableRow) -> None:
+@given(STAMPS, STAMPS)
+def test_one_of_two_wins(one: Stamp, other: Stamp) -> None:
     """Of two writes of a key one wins, whichever is asked; none wins over itself."""
     same = one.lane == other.lane and one.offset == other.offset
     assert one.beats(other) + other.beats(one) == (0 if same else 1)
     if one.lane == other.lane:
         assert one.beats(other) == (one.offset > other.offset)
-    elif one.row.event_time != other.row.event_time:
-        assert one.beats(other) == (one.row.event_time > other.row.event_time)
+    elif one.event_time != other.event_time:
+        assert one.beats(other) == (one.event_time > other.event_time)
 
 
 def test_fence_row() -> None:
@@ -167,6 +173,6 @@ def test_lane_of_a_row() -> None:
     """A row knows the lane it came from."""
     other = Lane("documents", 4)
     [row] = table_rows([outcomes([embedding("a")], 9, lane=other)])
-    assert (row.lane, row.offset) == (other, 9)
-    assert row.lane != LANE
+    assert (row.stamp.lane, row.stamp.offset) == (other, 9)
+    assert row.stamp.lane != LANE
     assert encoded("x").vectors.dtype == np.float32

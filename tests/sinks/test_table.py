@@ -269,13 +269,13 @@ def test_two_writers_that_meet_within_a_commit(tmp_path: Path) -> None:
     first = Opened(store_in(tmp_path))
     second = Opened(store_in(tmp_path))
     first.writer._dataset = first.store.open()
-    check = first.writer._check_writer
+    check = first.writer._refresh
 
     def overtaken() -> None:
         check()
         second.commit(outcomes([embedding("a")]))
 
-    first.writer._check_writer = overtaken  # type: ignore[method-assign]
+    first.writer._refresh = overtaken  # type: ignore[method-assign]
     with pytest.raises(SinkError, match="a second copy"):
         first.commit(outcomes([embedding("a"), embedding("b")]))
 
@@ -387,7 +387,7 @@ def test_sink_has_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert sink.list_parts() == ["table"]
     assert {sink.part_fn(lane.key) for lane in (LANE, OTHER)} == {0}
     ends: list[tuple[str, int]] = []
-    monkeypatch.setattr("sinks.table.end_process", lambda *told: ends.append(told))
+    monkeypatch.setattr("recovery.watchdog.end_process", lambda *told: ends.append(told))
     with pytest.raises(SinkError):
         sink.build_part("step", "table", None)
     [(message, code)] = ends

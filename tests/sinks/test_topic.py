@@ -48,7 +48,7 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> Ends:
     assert defaults is not None
     changed = (*defaults[:-1], noted)
     monkeypatch.setattr(committer.Committer.__init__, "__defaults__", changed)
-    monkeypatch.setattr(topic, "end_process", noted)
+    monkeypatch.setattr("recovery.watchdog.end_process", noted)
     return noted
 
 

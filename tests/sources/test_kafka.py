@@ -37,7 +37,7 @@ def _no_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def end(message: str, code: int) -> NoReturn:
         raise Ended(message, code)
 
-    monkeypatch.setattr(module, "end_process", end)
+    monkeypatch.setattr("recovery.watchdog.end_process", end)
 
 
 @dataclass
