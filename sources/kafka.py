@@ -103,7 +103,7 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
             budget = self._budgets.setdefault(
                 threading.get_ident(), WorkerBudget(self.reading.max_in_flight)
             )
-        return ending(KafkaPartition)(lane, self.reading, budget, self._adopted_by(lane))
+        return KafkaPartition(lane, self.reading, budget, self._adopted_by(lane))
 
     def _adopted_by(self, lane: Lane) -> set[int] | None:
         """The partitions that have parts, if this lane's part is to look for more."""
@@ -164,6 +164,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         for lane in self._lanes:
             lane.reader.close()
 
+    @ending
     def _add(self, lane: Lane, start: Literal["earliest", "latest"]) -> None:
         self._budget.join()
         self._lanes.append(ActiveLane(lane, self._reading, start))
