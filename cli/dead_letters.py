@@ -239,28 +239,28 @@ class _Returns:
         lane, offset = _source(letter.source)
         if lane.partition not in self._known(lane.topic):
             raise CommandError(f"{lane}: is no longer there")
-        original = replace(letter.record, lane=lane, headers=_returned(letter.record))
-        if letter.code == "too_large":
-            original = replace(original, value=self._value(lane, offset))
-        return original
+        too_large = letter.code == "too_large"
+        original = self._read_again(lane, offset) if too_large else letter.record
+        return replace(original, lane=lane, headers=_returned(original))
 
     def _known(self, topic: str) -> Collection[int]:
         if topic not in self._partitions:
             self._partitions[topic] = self._kafka.partitions({topic}).get(topic, ())
         return self._partitions[topic]
 
-    def _value(self, lane: Lane, offset: int) -> bytes | None:
-        """The value of a record that was too large to become a dead letter with it."""
+    def _read_again(self, lane: Lane, offset: int) -> Record:
+        """A record that was too large to become a dead letter as a whole."""
         found = next(records(self._kafka, lane, offset, offset + 1), None)
         if found is None:
             raise CommandError(f"{lane}/{offset}: is no longer there")
-        size = len(found.value or b"") + len(found.key or b"")
+        headers = sum(len(name) + len(value or b"") for name, value in found.headers)
+        size = len(found.value or b"") + len(found.key or b"") + headers
         if size > self._most:
             raise CommandError(
                 f"{lane}/{offset}: still has more bytes ({size}) than source.max_record_bytes "
                 f"({self._most}); raise that first"
             )
-        return found.value
+        return found
 
 
 def _returned(record: Record) -> tuple[tuple[str, bytes | None], ...]:

@@ -184,7 +184,18 @@ class KafkaConfig:
         Raises:
             BrokerError: The broker can't be reached.
         """
+        found = self._committed(consumer, topic, partition)
+        return found.offset if found.offset >= 0 else None
 
+    def committed_note(self, consumer: Consumer, topic: str, partition: int) -> str:
+        """What was noted with the group's committed offset; empty where there is nothing.
+
+        Raises:
+            BrokerError: The broker can't be reached.
+        """
+        return self._committed(consumer, topic, partition).metadata or ""
+
+    def _committed(self, consumer: Consumer, topic: str, partition: int) -> TopicPartition:
         def ask() -> TopicPartition:
             wanted = [TopicPartition(topic, partition)]
             [found] = consumer.committed(wanted, timeout=CALL_TIMEOUT_S)
@@ -193,8 +204,7 @@ class KafkaConfig:
                 raise KafkaException(found.error)
             return found
 
-        found = self.patiently(f"reading the committed offset of {topic}/{partition}", ask)
-        return found.offset if found.offset >= 0 else None
+        return self.patiently(f"reading the committed offset of {topic}/{partition}", ask)
 
 
 def _made(client: Callable[..., Client], config: Mapping[str, Any]) -> Client:

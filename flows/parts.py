@@ -17,6 +17,7 @@ from operators.documents import Decoder
 from operators.embed import EmbedStep
 from operators.model import Encoder, ModelSource, load_encoder
 from operators.records import Lane
+from recovery.model import check_model
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
 from recovery.store import Launch, StoreIdentity, check_store
@@ -87,6 +88,7 @@ def embedding_parts() -> Parts:
     if launch.recovery is not None:
         keys = tuple(lane.key for lane in lanes)
         check_store(launch.recovery, StoreIdentity(keys, encoder.name, encoder.fingerprint))
+    check_model(kafka, lanes, encoder.name, encoder.fingerprint)
     store = table_of(settings, encoder)
     store.ensure()
     _serve(settings, metrics, launch.process)

@@ -206,7 +206,7 @@ class ModelSettings(_Section):
         Path("~/.cache/headrace/models"), description="Folder of the bundles that were built."
     )
     jars: Annotated[tuple[Path, ...], BeforeValidator(_from_list)] = Field(
-        (Path("build/jars/model"), Path("~/.m2/repository/dev/langchain4j")),
+        (Path("build/jars/model"), Path("~/.m2/repository")),
         description="Files and folders that are searched for a jar which carries the model.",
     )
     cache_entries: int = Field(
@@ -230,7 +230,7 @@ class BatchSettings(_Section):
     rows: int = Field(500, ge=1, description="Records that close a window for the sinks.")
     wait_ms: float = Field(20, ge=0, le=3_600_000, description="Milliseconds that close it.")
     tokens: int | None = Field(
-        None, ge=16, description="Padded tokens in one inference; chosen by measurement unless set."
+        None, ge=16, description="Padded tokens in one inference; 512 unless set."
     )
 
 

@@ -244,7 +244,7 @@ class TableStore:
             raise SinkError(
                 f"model.name: {self.model} has fingerprint {self.fingerprint}, but table "
                 f"{self.name} holds vectors of {held.model} ({held.fingerprint}); set that model "
-                "again, or another table.name to embed anew"
+                "again, or embed anew: another kafka.application_id, embeddings.topic, table.name"
             )
 
     def _check_vector(self, schema: pa.Schema) -> None:

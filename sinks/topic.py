@@ -238,7 +238,9 @@ class LaneWriter:
                 return
 
     def _send_offset(self, next_offset: int) -> None:
-        position = TopicPartition(self._source, self._lane.partition, next_offset)
+        # The model's fingerprint goes with the offset, so that another model is noticed.
+        note = self._writing.encoder.fingerprint
+        position = TopicPartition(self._source, self._lane.partition, next_offset, note)
         self._producer.send_offsets_to_transaction([position], self._group, STEP_TIMEOUT_S)
 
     def _step(self, step: Callable[[], None]) -> None:

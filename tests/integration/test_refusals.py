@@ -139,6 +139,18 @@ def test_a_table_of_another_model(pipeline: Pipeline) -> None:
     assert "table.name" in line
 
 
+def test_a_topic_of_another_model(pipeline: Pipeline) -> None:
+    """Another model is refused for the topic too, also where the table is a new one."""
+    with pipeline:
+        pipeline.put("a", "by the first model")
+        pipeline.settle()
+    other = {"HEADRACE_MODEL__MAX_TOKENS": "64", "HEADRACE_TABLE__NAME": "new"}
+    code, line = refusal(pipeline.environment | other)
+    assert code == 1
+    assert "kafka.application_id" in line
+    assert "embeddings.topic" in line
+
+
 def test_other_typed_columns(pipeline: Pipeline) -> None:
     """Typed columns that the table has not are refused by their name."""
     with pipeline:
