@@ -109,6 +109,14 @@ class KafkaConfig:
         }
         return _made(Consumer, config | extra)
 
+    def observer(self) -> Consumer:
+        """A consumer that reads committed offsets as they are now.
+
+        One that is `read_committed` waits for open transactions, and so for up to a minute for
+        that of a killed producer which nobody has fenced yet.
+        """
+        return self.consumer(**{"isolation.level": "read_uncommitted"})
+
     def transactional_producer(self, name: str, **extra: str | float) -> Producer:
         """A producer whose transactional id is the application's, for a part of that name."""
         config: dict[str, Any] = self._common() | {

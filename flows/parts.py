@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ from telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
+
+    from confluent_kafka import Consumer
 
 __all__ = [
     "Parts",
@@ -106,7 +109,7 @@ def _wire(
     metrics: Metrics,
     shutdown: Shutdown,
 ) -> Parts:
-    board = Board({"topic": _committed_by(kafka), "table": store.progress})
+    board = Board({"topic": _Committed(kafka), "table": store.progress})
     watchdog = Watchdog()
     source, batch, model = settings.source, settings.batch, settings.model
     reading = Reading(
@@ -218,10 +221,6 @@ def max_message_bytes(settings: Settings, dimension: int) -> int:
     return max(1_000_000, settings.source.max_record_bytes + vectors + 8192)
 
 
-def _committed_by(kafka: KafkaConfig) -> _Committed:
-    return _Committed(kafka)
-
-
 @dataclass(frozen=True)
 class _Committed:
     """Reads the group's committed offsets, for sinks that run in another process."""
@@ -229,15 +228,17 @@ class _Committed:
     kafka: KafkaConfig
 
     def __call__(self, lanes: Collection[str]) -> Mapping[str, int]:
-        consumer = self.kafka.consumer()
         found: dict[str, int] = {}
         for key in lanes:
             lane = Lane.parse(key)
-            offset = self.kafka.committed(consumer, lane.topic, lane.partition)
+            offset = self.kafka.committed(self._consumer, lane.topic, lane.partition)
             if offset is not None:
                 found[key] = offset
-        consumer.close()
         return found
+
+    @cached_property
+    def _consumer(self) -> Consumer:
+        return self.kafka.observer()
 
 
 def _serve(settings: Settings, metrics: Metrics, process: int) -> None:

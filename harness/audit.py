@@ -157,7 +157,7 @@ def committed_offsets(
 ) -> dict[tuple[str, int], tuple[int, int]]:
     """For each source partition, the group's committed offset and the end of the log."""
     kafka = KafkaConfig(servers, group)
-    consumer = kafka.consumer()
+    consumer = kafka.observer()
     found: dict[tuple[str, int], tuple[int, int]] = {}
     for place in _partitions(servers, topics.source):
         committed = kafka.committed(consumer, place.topic, place.partition)
