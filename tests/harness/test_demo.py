@@ -1,0 +1,122 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from _pytest.capture import CaptureFixture
+
+from harness.demo import SEARCHES, changes, gather, main, outcomes, record_of
+from harness.process import ROOT
+
+from .test_process import gone, wait_until
+
+COMMAND = (sys.executable, "-m", "harness.demo", "--data")
+
+
+def environment(documents: str) -> Mapping[str, str]:
+    """The environment of a demo of so many documents."""
+    return {**os.environ, "DEMO_DOCS": documents, "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(300)
+def test_nothing_is_lost_from_end_to_end(tmp_path: Path) -> None:
+    """All steps run, the flow is killed, and the count at the end is clean."""
+    folder = tmp_path / "demo"
+    done = subprocess.run(
+        (*COMMAND, folder),
+        cwd=ROOT,
+        env=environment("120"),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert "missing 0, duplicates 0" in lines
+    assert sum(line.startswith("$ headrace search ") for line in lines) == len(SEARCHES) == 3
+    assert sum(line.startswith("score  id") for line in lines) == 3
+    assert any(line.startswith("Killed (exit code -9)") for line in lines)
+    assert any(line.startswith("From written to searchable: p50 ") for line in lines)
+    assert {"kafka", "lancedb", "recovery", "flow.log"} <= {p.name for p in folder.iterdir()}
+    assert not done.stderr
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("line", ["Apache Kafka runs", "$ headrace topics", "Process "])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM], ids=["int", "term"])
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path, line: str, sent: signal.Signals) -> None:
+    """Interrupted, whatever it is at, it ends with 130 and one line, and so does all it started."""
+    with subprocess.Popen(
+        (*COMMAND, tmp_path / "demo"),
+        cwd=ROOT,
+        env=environment("120"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        for printed in running.stdout:
+            if printed.startswith(line):
+                break
+        started = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(sent)
+        rest, errors = running.communicate(timeout=20)
+        assert running.returncode == 130
+    assert started
+    assert rest.endswith("Stopped; nothing is left running.\n")
+    assert not errors
+    wait_until(lambda: all(gone(child.pid) for child in started))
+
+
+@pytest.mark.parametrize("given", ["many", "0", "-5", "2.5", ""])
+def test_a_wrong_size_is_named(
+    given: str, monkeypatch: pytest.MonkeyPatch, capsys: CaptureFixture[str]
+) -> None:
+    """A number of documents that is none is told in one line, with exit code 2."""
+    monkeypatch.setenv("DEMO_DOCS", given)
+    assert main([]) == 2
+    assert capsys.readouterr().err == (
+        f"demo: DEMO_DOCS: {given!r}: must be a whole number from 20 on\n"
+    )
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path: Path, capsys: CaptureFixture[str]) -> None:
+    """A folder that no demo has written is refused, and keeps what it holds."""
+    kept = tmp_path / "lancedb"
+    kept.mkdir()
+    assert main(["--data", str(tmp_path)]) == 2
+    assert "holds something else; name another folder" in capsys.readouterr().err
+    assert kept.exists()
+
+
+def test_texts_are_many_mixed_and_the_same_each_time() -> None:
+    """Documents have ids of their own, come two to one from library and packages, and stay so."""
+    found = gather(300)
+    assert len({one.id for one in found}) == 300
+    assert sum(one.package in sys.stdlib_module_names for one in found) == 200
+    assert gather(300) == found
+
+
+def test_changes_touch_a_quarter_and_are_all_good() -> None:
+    """There are texts, metadata alone and deletions, the latter two only of living documents."""
+    documents = gather(400)
+    alive = {record_of(one)[0] for one in documents}
+    kinds = set()
+    for key, value in changes(documents):
+        assert key in {one.id.encode() for one in documents[:100]}
+        if value is None:
+            kinds.add("deletion")
+            alive.remove(key)
+        elif b'"text"' in value:
+            kinds.add("text")
+            alive.add(key)
+        else:
+            kinds.add("metadata")
+            assert key in alive
+    assert kinds == {"deletion", "text", "metadata"}
+    assert outcomes([]) == []
