@@ -177,7 +177,7 @@ def read_topic(servers: str, topic: str) -> Iterator[Message]:
     left = {place.partition for place in _partitions(servers, topic)}
     consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
     while left:
-        for message in consumer.consume(1000, timeout=5):
+        for message in consumer.consume(1000, timeout=0.2):
             error = message.error()
             if error is None:
                 yield message
