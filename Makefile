@@ -99,5 +99,7 @@ $(ALL_DONE): pyproject.toml uv.lock $(UV_DONE)
 $(JARS_DONE): deploy/kafka/pom.xml
 	$(call say,Apache Kafka and the default model from Maven Central)
 	@rm -rf build/jars
-	@mvn --quiet --batch-mode -Dstyle.color=never -f deploy/kafka/pom.xml package
+	@# Maven writes its errors to standard output, and on some systems escapes, however quiet.
+	@mvn --quiet --batch-mode -f deploy/kafka/pom.xml package > build/mvn.log \
+		|| { cat build/mvn.log; exit 1; }
 	@touch $@
