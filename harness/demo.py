@@ -926,11 +926,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    for number in (signal.SIGINT, signal.SIGTERM):
+    with _interruptible():
+        return _run(console, given.data)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let SIGINT and SIGTERM interrupt; afterwards both mean again what they meant before."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in before:
         signal.signal(number, _interrupts)
     try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(console: Console, data: Path) -> int:
+    try:
         size = _size(os.environ.get("DEMO_DOCS", str(DOCUMENTS)))
-        place = Place(given.data.resolve(), _free(KAFKA_PORT), _free(METRICS_PORT))
+        place = Place(data.resolve(), _free(KAFKA_PORT), _free(METRICS_PORT))
         with Demo(console, place, size) as demo:
             return 0 if demo.run() else 1
     except HeadraceError as error:
