@@ -12,7 +12,7 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import KafkaException
 
-from clients.kafka import CALL_TIMEOUT_S, REPORT_S, is_away
+from clients.kafka import REPORT_S, is_away
 from operators.records import Lane, RecordBatch
 from recovery.fencing import fence
 from recovery.progress import SINKS, Board, resume_offset
@@ -37,6 +37,9 @@ IDLE: Final = timedelta(milliseconds=2)
 
 DISCOVER_S: Final = 5.0
 """How often a topic is looked at for new partitions, in seconds."""
+
+PROBE_S: Final = 0.5
+"""How long a worker waits for a broker that may be away, in seconds."""
 
 SNAPSHOT_VERSION: Final = 1
 
@@ -190,11 +193,13 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     def _partitions(self, topic: str) -> set[int]:
         try:
-            found = self._lanes[0].reader.consumer.list_topics(topic, timeout=CALL_TIMEOUT_S)
+            found = self._lanes[0].reader.consumer.list_topics(topic, timeout=PROBE_S)
         except KafkaException as error:
-            if is_away(error):
-                return set()
-            raise
+            if not is_away(error):
+                raise
+            # librdkafka does not report every outage by itself.
+            self._outage.check(self._lanes[0].reader)
+            return set()
         return set(found.topics[topic].partitions)
 
 
@@ -293,7 +298,7 @@ class Outage:
             return
         self._probed = now
         try:
-            reader.consumer.list_topics(reader.lane.topic, timeout=0.5)
+            reader.consumer.list_topics(reader.lane.topic, timeout=PROBE_S)
         except KafkaException:
             self._report(now)
         else:
