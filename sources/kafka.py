@@ -134,6 +134,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         self._outage = Outage(reading.kafka)
         self._awake: datetime | None = None
         self._looked = time.monotonic()
+        self._heard = time.monotonic()
         self._lanes: list[ActiveLane] = []
         self._add(lane, reading.start)
 
@@ -174,9 +175,14 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     def _watch_broker(self, *, heard: bool) -> None:
         away = [lane.reader.take_away() for lane in self._lanes]
+        now = time.monotonic()
+        # Also after a quiet while: librdkafka does not report every outage by itself.
+        quiet = now - self._heard > DISCOVER_S
+        if heard or quiet:
+            self._heard = now
         if heard:
             self._outage.over()
-        elif any(away) or self._outage.on:
+        elif any(away) or self._outage.on or quiet:
             self._outage.check(self._lanes[0].reader)
 
     def _look_for_partitions(self) -> None:
@@ -195,11 +201,9 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         try:
             found = self._lanes[0].reader.consumer.list_topics(topic, timeout=PROBE_S)
         except KafkaException as error:
-            if not is_away(error):
-                raise
-            # librdkafka does not report every outage by itself.
-            self._outage.check(self._lanes[0].reader)
-            return set()
+            if is_away(error):
+                return set()
+            raise
         return set(found.topics[topic].partitions)
 
 
