@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import KafkaException
 
-from clients.kafka import REPORT_S, is_away
 from operators.records import Lane, RecordBatch
 from recovery.fencing import fence
 from recovery.progress import SINKS, Board, resume_offset
 from recovery.watchdog import ending
 from sources.budget import InFlight, WorkerBudget
-from sources.errors import SourceError
 from sources.lane import LaneReader
+from sources.watch import BrokerWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -34,12 +32,6 @@ log = structlog.get_logger(__name__)
 
 IDLE: Final = timedelta(milliseconds=2)
 """How long a lane rests that had nothing to read; a document waits half of it on average."""
-
-DISCOVER_S: Final = 5.0
-"""How often a topic is looked at for new partitions, in seconds."""
-
-PROBE_S: Final = 0.5
-"""How long a worker waits for a broker that may be away, in seconds."""
 
 SNAPSHOT_VERSION: Final = 1
 
@@ -88,6 +80,10 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
     reading: Reading
     _budgets: dict[int, WorkerBudget] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _watch: BrokerWatch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._watch = BrokerWatch(self.reading.kafka, sorted({lane.topic for lane in self.lanes}))
 
     def list_parts(self) -> list[str]:
         """The keys of the lanes."""
@@ -106,7 +102,7 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
             budget = self._budgets.setdefault(
                 threading.get_ident(), WorkerBudget(self.reading.max_in_flight)
             )
-        return KafkaPartition(lane, self.reading, budget, self._adopted_by(lane))
+        return KafkaPartition(lane, self.reading, budget, self._watch, self._adopted_by(lane))
 
     def _adopted_by(self, lane: Lane) -> set[int] | None:
         """The partitions that have parts, if this lane's part is to look for more."""
@@ -121,22 +117,27 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         lane: The part's own.
         reading: How lanes are read.
         budget: What this worker may have in flight.
+        watch: Knows whether the broker is there, and its partitions.
         known: The partitions of the lane's topic that have parts; None when another part looks
             for new ones.
     """
 
     def __init__(
-        self, lane: Lane, reading: Reading, budget: WorkerBudget, known: set[int] | None
+        self,
+        lane: Lane,
+        reading: Reading,
+        budget: WorkerBudget,
+        watch: BrokerWatch,
+        known: set[int] | None,
     ) -> None:
         self._reading = reading
         self._budget = budget
+        self._watch = watch
         self._known = known
-        self._outage = Outage(reading.kafka)
         self._awake: datetime | None = None
-        self._looked = time.monotonic()
-        self._heard = time.monotonic()
         self._lanes: list[ActiveLane] = []
         self._add(lane, reading.start)
+        watch.join()
 
     def next_batch(self) -> list[RecordBatch]:
         """What there is to read, without waiting; ends the input when the flow is asked to."""
@@ -151,8 +152,8 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         read = [lane.read(self._budget.share) for lane in self._lanes]
         # Not by truth: a batch without records is passed on, for the progress in it.
         batches = [batch for batch in read if batch is not None]
-        self._watch_broker(heard=bool(batches))
-        self._look_for_partitions()
+        self._watch_broker()
+        self._adopt_partitions()
         return batches
 
     def next_awake(self) -> datetime | None:
@@ -167,44 +168,27 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         """Leave the broker."""
         for lane in self._lanes:
             lane.reader.close()
+        self._watch.leave()
 
     @ending
     def _add(self, lane: Lane, start: Literal["earliest", "latest"]) -> None:
         self._budget.join()
         self._lanes.append(ActiveLane(lane, self._reading, start))
 
-    def _watch_broker(self, *, heard: bool) -> None:
-        away = [lane.reader.take_away() for lane in self._lanes]
-        now = time.monotonic()
-        # Also after a quiet while: librdkafka does not report every outage by itself.
-        quiet = now - self._heard > DISCOVER_S
-        if heard or quiet:
-            self._heard = now
-        if heard:
-            self._outage.over()
-        elif any(away) or self._outage.on or quiet:
-            self._outage.check(self._lanes[0].reader)
+    def _watch_broker(self) -> None:
+        if any(lane.reader.take_away() for lane in self._lanes):
+            self._watch.suspect()
+        self._watch.check()
 
-    def _look_for_partitions(self) -> None:
-        now = time.monotonic()
-        if self._known is None or self._outage.on or now - self._looked < DISCOVER_S:
+    def _adopt_partitions(self) -> None:
+        if self._known is None:
             return
-        self._looked = now
         topic = self._lanes[0].reader.lane.topic
-        for partition in self._partitions(topic) - self._known:
+        for partition in self._watch.partitions(topic) - self._known:
             log.info("partition added", stage="source", topic=topic, partition=partition)
             self._known.add(partition)
             # Whatever `source.start` says: what came before the flow noticed counts too.
             self._add(Lane(topic, partition), "earliest")
-
-    def _partitions(self, topic: str) -> set[int]:
-        try:
-            found = self._lanes[0].reader.consumer.list_topics(topic, timeout=PROBE_S)
-        except KafkaException as error:
-            if is_away(error):
-                return set()
-            raise
-        return set(found.topics[topic].partitions)
 
 
 class ActiveLane:
@@ -268,55 +252,3 @@ class ActiveLane:
             self._asked = now
             for sink in SINKS:
                 self._reading.board.refresh(sink, [self.reader.lane.key])
-
-
-class Outage:
-    """A broker that is away: named in the log once a minute, and the end when it stays away."""
-
-    def __init__(self, kafka: KafkaConfig) -> None:
-        self._kafka = kafka
-        self._since: float | None = None
-        self._reported = 0.0
-        self._probed = 0.0
-
-    @property
-    def on(self) -> bool:
-        """Whether the broker is thought to be away."""
-        return self._since is not None
-
-    def over(self) -> None:
-        """The broker has answered."""
-        if self._since is not None:
-            away = time.monotonic() - self._since
-            log.info("broker back", stage="source", away_s=round(away, 1))
-        self._since = None
-
-    def check(self, reader: LaneReader) -> None:
-        """Ask the broker, at most once a second.
-
-        Raises:
-            SourceError: It has been away for as long as it may.
-        """
-        now = time.monotonic()
-        if now - self._probed < 1.0:
-            return
-        self._probed = now
-        try:
-            reader.consumer.list_topics(reader.lane.topic, timeout=PROBE_S)
-        except KafkaException:
-            self._report(now)
-        else:
-            self.over()
-
-    def _report(self, now: float) -> None:
-        self._since = self._since or now
-        if now - self._since > self._kafka.outage_s:
-            raise SourceError(
-                f"kafka.bootstrap_servers: {self._kafka.bootstrap_servers}: away for "
-                f"{self._kafka.outage_s:.0f} s; start again when it is back, nothing is lost"
-            )
-        if not self._reported or now - self._reported > REPORT_S:
-            self._reported = now
-            log.warning(
-                "broker away", stage="source", bootstrap_servers=self._kafka.bootstrap_servers
-            )

@@ -14,9 +14,10 @@ from harness.broker import Broker
 from operators.records import Lane, RecordBatch
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
-from sources import kafka as module
+from sources import watch
 from sources.budget import WorkerBudget
 from sources.kafka import KafkaPartition, KafkaSource, Reading
+from sources.watch import BrokerWatch
 from telemetry.metrics import Metrics
 from tests.brokers import admin, config_of, send_values, topic_on, transact
 
@@ -80,7 +81,8 @@ class Bench:
 
     def part(self) -> KafkaPartition:
         """The part of the first partition."""
-        return KafkaPartition(Lane(self.topic, 0), self.reading, self.budget, self.known)
+        watching = BrokerWatch(self.config, [self.topic])
+        return KafkaPartition(Lane(self.topic, 0), self.reading, self.budget, watching, self.known)
 
 
 def taken(part: KafkaPartition, done: Callable[[list[RecordBatch]], bool]) -> list[RecordBatch]:
@@ -212,7 +214,8 @@ def test_workers_have_budgets_of_their_own(broker: Broker) -> None:
 
 def test_new_partitions_are_adopted(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition that is added is read at once, from its beginning, whatever `source.start`."""
-    monkeypatch.setattr(module, "DISCOVER_S", 0.2)
+    monkeypatch.setattr(watch, "QUIET_S", 0.2)
+    monkeypatch.setattr(watch, "AWAY_S", 0.2)
     topic = topic_on(broker)
     bench = Bench(config_of(broker), topic, start="latest", known={0})
     part = bench.part()
@@ -302,7 +305,7 @@ def test_an_outage_is_reported_and_ends_in_time(
 ) -> None:
     """A broker that is away is named once, is over when it answers, and ends the flow at last."""
     logged: Any = Log()
-    monkeypatch.setattr(module, "log", logged)
+    monkeypatch.setattr(watch, "log", logged)
     bench = Bench(config_of(own, outage_s=30.0), topic_on(own))
     part = bench.part()
     send_values(own, bench.topic, b"before")
