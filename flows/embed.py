@@ -17,7 +17,7 @@ def flow() -> Dataflow:
     dataflow = Dataflow("embed")
     records = op.input("read", dataflow, parts.source)
     documents = op.map("decode", records, parts.decode)
-    outcomes = op.map("embed", documents, parts.embed)
+    outcomes = op.flat_map_batch("embed", documents, parts.embed)
     lanes = op.key_on("lane", outcomes, lambda batch: batch.lane.key)
     windows = window("window", lanes, parts.rows, parts.wait)
     op.output("topic", windows, parts.topic)

@@ -45,10 +45,12 @@ class EncodingCache:
                 self._held.move_to_end(fingerprint)
             return found
 
-    def put(self, fingerprint: bytes, encoded: Encoded) -> None:
-        """Remember the text's encoding; the one used longest ago may be forgotten for it."""
-        if not self._limit:
-            return
+    def put(self, fingerprint: bytes, encoded: Encoded) -> Encoded:
+        """Remember the text's encoding; the one used longest ago may be forgotten for it.
+
+        Returns:
+            The encoding with vectors of its own, fit to be held for long.
+        """
         # A copy: the vectors are a view into the whole inference's array, which it would keep.
         kept = replace(encoded, vectors=encoded.vectors.copy())
         with self._lock:
@@ -56,3 +58,4 @@ class EncodingCache:
             self._held.move_to_end(fingerprint)
             while len(self._held) > self._limit:
                 self._held.popitem(last=False)
+        return kept

@@ -8,8 +8,7 @@ the most records that the source lets be in flight: what has left the view is in
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -19,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CurrentRow", "LaneView", "RowLookup"]
 
 
-@dataclass(frozen=True, slots=True)
-class CurrentRow:
+class CurrentRow(NamedTuple):
     """A document's text and what the model made of it.
 
     `encoded` is None for a row of the table with several chunks, whose ranges of characters the

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
@@ -28,7 +29,7 @@ from operators.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["COLUMN_TYPES", "ERROR_CODES", "Decoder"]
 
@@ -46,6 +47,7 @@ ERROR_CODES: Final = frozenset(
 )
 
 MAX_ID_BYTES: Final = 1024
+_MOST_BYTES: Final = 4  # of a character in UTF-8
 MIN_TIME_MS: Final = -62_135_596_800_000  # 0001-01-01, the first day that a datetime can show
 MAX_FLOAT32: Final = 3.4028234663852886e38
 MAX_TIME_MS: Final = 253_402_300_799_999  # the end of 9999
@@ -115,10 +117,9 @@ COLUMN_TYPES: Final[Mapping[str, Callable[[str, object], object]]] = {
 """The types a metadata column can have, and the check that a value of it passes."""
 
 
-def _size(original: Original) -> int:
-    """The bytes of a record's key, value and headers."""
-    headers = sum(len(name) + len(value or b"") for name, value in original.headers)
-    return len(original.key or b"") + len(original.value or b"") + headers
+def _headers_size(headers: Headers) -> int:
+    """The bytes of a record's headers."""
+    return sum(len(name) + len(value or b"") for name, value in headers)
 
 
 def _document_id(key: bytes | None) -> str:
@@ -167,9 +168,7 @@ def _object(value: object, what: str) -> dict[str, Any]:
     return value
 
 
-def _time(value: object, fallback: int) -> int:
-    if value is None:
-        return fallback
+def _time(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         _reject("bad_schema", f"timestamp must be an integer of milliseconds, is {_kind(value)}")
     if not MIN_TIME_MS <= value <= MAX_TIME_MS:
@@ -188,14 +187,12 @@ def _is_protobuf(headers: Headers) -> bool:
 def _fields_of_json(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
     fields = _object(_parse_json(value), "the value")
     text = fields.get("text")
-    if "text" in fields and not isinstance(text, str):
+    if not isinstance(text, str) and "text" in fields:
         _reject("bad_schema", f"text must be a string, is {_kind(text)}")
     metadata = fields.get("metadata")
-    return (
-        text,
-        None if metadata is None else _object(metadata, "metadata"),
-        fields.get("timestamp"),
-    )
+    if metadata is not None:
+        metadata = _object(metadata, "metadata")
+    return text, metadata, fields.get("timestamp")
 
 
 def _fields_of_protobuf(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
@@ -228,74 +225,101 @@ class Decoder:
 
     def __call__(self, batch: RecordBatch) -> DocumentBatch:
         """One document for each record of the batch, in its order."""
-        rows = zip(batch.keys, batch.values, batch.headers, batch.timestamps, strict=True)
+        if not len(batch):
+            return DocumentBatch(batch)
+        rows = map(self.decode, batch.keys, batch.values, batch.headers, batch.timestamps)
+        kinds, ids, texts, whole, rest, typed, times, dead = zip(*rows, strict=True)
+        columns = dict(zip(self.columns, zip(*typed, strict=True), strict=True))
         return DocumentBatch(
-            batch.lane,
-            batch.start,
-            batch.end,
-            batch.offsets,
-            batch.timestamps,
-            [self.decode(key, value, headers, time) for key, value, headers, time in rows],
+            batch,
+            kinds,
+            ids,
+            texts,
+            Metadata(whole, rest, columns),
+            times,
+            _carried(batch.headers),
+            {index: letter for index, letter in enumerate(dead) if letter is not None},
         )
 
     def decode(
         self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
     ) -> Document:
         """The document that the record holds, or the dead letter that it becomes."""
-        original = Original(key, value, headers)
         try:
-            return self._decode(original, timestamp)
+            return self._decode(key, value, headers, timestamp)
         except _Rejected as fault:
+            original = Original(key, value, headers)
             if fault.code == "too_large":
                 original = self._reference(original)
             dead = DeadLetter(fault.code, fault.message, original)
-            return Document(Kind.DEAD, "", None, None, timestamp, original, dead=dead)
+            return Document(Kind.DEAD, "", None, None, None, self._untyped, timestamp, dead)
 
-    def _decode(self, original: Original, timestamp: int) -> Document:
-        size = _size(original)
-        self._check_size(size, "the record has")
-        identity = _document_id(original.key)
-        headers = tuple(h for h in original.headers if h[0] in CARRIED_HEADERS)
-        if original.value is None:
-            return Document(Kind.DELETE, identity, None, None, timestamp, original, headers)
-        fields = _fields_of_protobuf if _is_protobuf(original.headers) else _fields_of_json
-        text, metadata, time = fields(original.value)
+    def _decode(
+        self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
+    ) -> Document:
+        size = len(key or b"") + len(value or b"")
+        if headers:
+            size += _headers_size(headers)
+        if size > self.max_record_bytes:
+            self._too_large(size, "the record has")
+        identity = _document_id(key)
+        if value is None:
+            return Document(Kind.DELETE, identity, None, None, None, self._untyped, timestamp)
+        fields = _fields_of_protobuf if headers and _is_protobuf(headers) else _fields_of_json
+        text, metadata, time = fields(value)
         if text is None and metadata is None:
             _reject("no_text", "the record has neither text nor metadata")
-        if text is not None and not text.strip():
+        if text is not None and (not text or text.isspace()):
             _reject("no_text", "the text is empty")
         kind = Kind.PATCH if text is None else Kind.UPSERT
-        kept = self._metadata(metadata or {})
+        whole, rest, typed = self._metadata(metadata) if metadata else ("{}", "{}", self._untyped)
         # Numbers can be longer when written again, as 1e15 is.
-        grown = size - len(original.value) + len(kept.json.encode())
-        self._check_size(grown, "with its metadata written out the record has")
-        event_time = _time(time, timestamp)
-        return Document(kind, identity, text, kept, event_time, original, headers)
+        if size - len(value) + len(whole) > self.max_record_bytes // _MOST_BYTES:
+            grown = size - len(value) + len(whole.encode())
+            if grown > self.max_record_bytes:
+                self._too_large(grown, "with its metadata written out the record has")
+        event_time = timestamp if time is None else _time(time)
+        return Document(kind, identity, text, whole, rest, typed, event_time)
+
+    @cached_property
+    def _untyped(self) -> tuple[None, ...]:
+        """The typed columns of a document that has no metadata."""
+        return (None,) * len(self.columns)
 
     def _reference(self, original: Original) -> Original:
         """What of a record that is too large can be passed on, the source in a header beside it."""
         key = original.key if len(original.key or b"") <= MAX_ID_BYTES else None
-        fits = _size(Original(key, None, original.headers)) <= self.max_record_bytes
+        fits = len(key or b"") + _headers_size(original.headers) <= self.max_record_bytes
         return Original(key, None, original.headers if fits else ())
 
-    def _check_size(self, size: int, what: str) -> None:
-        if size > self.max_record_bytes:
-            _reject("too_large", f"{what} {size} bytes, more than {self.max_record_bytes}")
+    def _too_large(self, size: int, what: str) -> NoReturn:
+        _reject("too_large", f"{what} {size} bytes, more than {self.max_record_bytes}")
 
-    def _metadata(self, fields: dict[str, Any]) -> Metadata:
-        typed: dict[str, object] = {}
+    def _metadata(self, fields: dict[str, Any]) -> tuple[str, str, tuple[Any, ...]]:
+        """All of it as JSON, what no typed column takes as JSON, and the typed columns' values."""
+        typed: list[object] = []
         for name, column_type in self.columns.items():
             value = fields.get(name)
             if value is not None:
                 value = COLUMN_TYPES[column_type](name, value)
                 if isinstance(value, float) and not math.isfinite(value):
                     _reject("not_finite", f"metadata {name!r} is no finite number")
-            typed[name] = value
+            typed.append(value)
         try:
             whole = orjson.dumps(fields).decode()
         except orjson.JSONEncodeError as error:
             _reject("bad_schema", f"metadata can't be kept: {error}")
         if not typed:
-            return Metadata(whole, whole, typed)
-        rest = {name: value for name, value in fields.items() if name not in typed}
-        return Metadata(whole, orjson.dumps(rest).decode(), typed)
+            return whole, whole, ()
+        rest = {name: value for name, value in fields.items() if name not in self.columns}
+        return whole, orjson.dumps(rest).decode() if rest else "{}", tuple(typed)
+
+
+def _carried(headers: Sequence[Headers]) -> dict[int, Headers]:
+    """The headers that go on to the outputs, by the index of their record."""
+    kept = {
+        index: tuple(header for header in own if header[0] in CARRIED_HEADERS)
+        for index, own in enumerate(headers)
+        if own
+    }
+    return {index: own for index, own in kept.items() if own}

@@ -18,16 +18,7 @@ import numpy as np
 
 from operators.cache import EncodingCache
 from operators.current import CurrentRow, LaneView, RowLookup
-from operators.records import (
-    DeadLetter,
-    Document,
-    DocumentBatch,
-    Kind,
-    Lane,
-    Outcome,
-    OutcomeBatch,
-    Row,
-)
+from operators.records import DeadLetter, DocumentBatch, Kind, Lane, OutcomeBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -89,36 +80,44 @@ class EmbedStep:
         self._observer: Observer = observer or _Unobserved()
         self._now_ms = now_ms
 
-    def __call__(self, batch: DocumentBatch) -> OutcomeBatch:
-        """The outcome of every document, in the batch's order."""
-        view = self._views[batch.lane]
-        # First, so that what a document of this batch may leave the view for is looked up with it.
-        view.advance(len(batch))
-        committed = self._committed(batch.documents, view)
-        encodings = self._encodings(batch.documents, committed.values())
-        rows = [self._outcome(document, view, encodings, committed) for document in batch.documents]
-        return OutcomeBatch(
-            batch.lane,
-            batch.start,
-            batch.end,
-            self._now_ms(),
-            batch.offsets,
-            batch.timestamps,
-            rows,
-        )
+    def __call__(self, batches: Sequence[DocumentBatch]) -> list[OutcomeBatch]:
+        """The outcomes of all documents at hand, a batch for each, in the batches' order.
 
-    def _committed(self, documents: Sequence[Document], view: LaneView) -> Mapping[str, CurrentRow]:
+        Their texts go to the model together, whatever their lanes: the more there are to sort by
+        length, the less is lost on padding.
+        """
+        # First, so that what a document of these may leave the view for is looked up with it.
+        for batch in batches:
+            self._views[batch.records.lane].advance(len(batch))
+        committed = [self._committed(batch) for batch in batches]
+        encodings = self._encodings(batches, committed)
+        return [
+            self._outcomes(batch, encodings, rows)
+            for batch, rows in zip(batches, committed, strict=True)
+        ]
+
+    def _committed(self, batch: DocumentBatch) -> Mapping[str, CurrentRow]:
         """The table's rows for patches of documents that no record in flight has touched."""
-        wanted = {d.id for d in documents if d.kind is Kind.PATCH and d.id not in view}
+        if Kind.PATCH not in batch.kinds:
+            return {}
+        view = self._views[batch.records.lane]
+        wanted = {
+            identity
+            for identity, kind in zip(batch.ids, batch.kinds, strict=True)
+            if kind is Kind.PATCH and identity not in view
+        }
         return self._lookup(wanted) if wanted else {}
 
     def _encodings(
-        self, documents: Sequence[Document], committed: Iterable[CurrentRow]
-    ) -> Mapping[str, Encoded]:
-        """The encoding of each distinct text: from the cache, or else from one encoder call."""
-        texts = [d.text for d in documents if d.text is not None]
-        texts += [row.text for row in committed if row.encoded is None]
-        known: dict[str, Encoded] = {}
+        self, batches: Sequence[DocumentBatch], committed: Iterable[Mapping[str, CurrentRow]]
+    ) -> Mapping[str, Encoded | None]:
+        """Each distinct text's encoding: from the cache, or else from one encoder call.
+
+        None for a text whose vectors are not finite.
+        """
+        texts = [text for batch in batches for text in batch.texts if text is not None]
+        texts += [row.text for rows in committed for row in rows.values() if row.encoded is None]
+        known: dict[str, Encoded | None] = {}
         missing: dict[str, bytes] = {}
         for text in dict.fromkeys(texts):
             fingerprint = self._cache.fingerprint(text)
@@ -129,8 +128,10 @@ class EmbedStep:
                 known[text] = cached
         made = self._encoder.encode(list(missing)) if missing else []
         for (text, fingerprint), encoded in zip(missing.items(), made, strict=True):
-            self._cache.put(fingerprint, encoded)
-            known[text] = encoded
+            if np.isfinite(encoded.vectors).all():
+                known[text] = self._cache.put(fingerprint, encoded)
+            else:
+                known[text] = None
         self._observer.embedded(
             tokens=sum(e.tokens for e in made),
             truncated=sum(1 for e in made if e.truncated),
@@ -138,57 +139,94 @@ class EmbedStep:
         )
         return known
 
-    def _outcome(
+    def _outcomes(
         self,
-        document: Document,
-        view: LaneView,
-        encodings: Mapping[str, Encoded],
+        batch: DocumentBatch,
+        encodings: Mapping[str, Encoded | None],
         committed: Mapping[str, CurrentRow],
-    ) -> Row:
-        if document.dead is not None:
-            return _dead(document, document.dead)
-        if document.kind is Kind.DELETE:
-            view.put(document.id, None)
-            return Row(
-                Outcome.TOMBSTONE, document.id, document.event_time, headers=document.headers
-            )
-        text = document.text
-        if text is None:
-            known = document.id in view
-            before = view.get(document.id) if known else committed.get(document.id)
-            if before is None:
-                return _rejected(document, "no_text", "no text, and there is no row to change")
-            text, encoded = before.text, before.encoded or encodings[before.text]
-        else:
-            encoded = encodings[text]
-        if not np.isfinite(encoded.vectors).all():
-            return _rejected(document, "not_finite", "the model gave a vector that is not finite")
-        view.put(document.id, CurrentRow(text, encoded))
-        return _embedding(document, text, encoded)
+    ) -> OutcomeBatch:
+        lane = _LaneOutcomes(batch, self._views[batch.records.lane], encodings, committed)
+        lane.run()
+        records = batch.records
+        return OutcomeBatch(
+            records.lane,
+            records.start,
+            records.end,
+            self._now_ms(),
+            records.offsets,
+            records.timestamps,
+            batch.kinds,
+            batch.ids,
+            batch.event_times,
+            lane.texts,
+            lane.metadata,
+            lane.encoded,
+            batch.headers,
+            lane.dead,
+            records.drained,
+        )
 
 
-def _embedding(document: Document, text: str, encoded: Encoded) -> Row:
-    return Row(
-        Outcome.EMBEDDING,
-        document.id,
-        document.event_time,
-        text=text,
-        metadata=document.metadata,
-        encoded=encoded,
-        patch=document.kind is Kind.PATCH,
-        headers=document.headers,
-    )
+class _LaneOutcomes:
+    """The columns that come with the outcomes of one batch, and the view that they change.
 
+    Args:
+        batch: The documents.
+        view: What its lane's records in flight made.
+        encodings: Of all texts of the batch, None for a text whose vectors are not finite.
+        committed: The table's rows for patches of documents that are not in the view.
+    """
 
-def _dead(document: Document, dead: DeadLetter) -> Row:
-    return Row(
-        Outcome.DEAD_LETTER,
-        document.id,
-        document.event_time,
-        patch=document.kind is Kind.PATCH,
-        dead=dead,
-    )
+    def __init__(
+        self,
+        batch: DocumentBatch,
+        view: LaneView,
+        encodings: Mapping[str, Encoded | None],
+        committed: Mapping[str, CurrentRow],
+    ) -> None:
+        self._batch = batch
+        self._view = view
+        self._encodings = encodings
+        self._committed = committed
+        self.texts: Sequence[str | None] = batch.texts
+        self.metadata = batch.metadata
+        self.encoded: list[Encoded | None] = []
+        self.dead = dict(batch.dead)
 
+    def run(self) -> None:
+        """Take every document, in order."""
+        batch = self._batch
+        put, keep = self._view.put, self.encoded.append
+        rows = zip(batch.kinds, batch.ids, batch.texts, strict=True)
+        for index, (kind, identity, text) in enumerate(rows):
+            encoded: Encoded | None = None
+            if kind is Kind.UPSERT and text is not None:
+                encoded = self._encodings[text]
+                if encoded is None:
+                    self._reject(index, "not_finite", "the model gave a vector that is not finite")
+                else:
+                    put(identity, CurrentRow(text, encoded))
+            elif kind is Kind.PATCH:
+                encoded = self._patch(index, identity)
+            elif kind is Kind.DELETE:
+                put(identity, None)
+            keep(encoded)
 
-def _rejected(document: Document, code: str, message: str) -> Row:
-    return _dead(document, DeadLetter(code, message, document.original))
+    def _patch(self, index: int, identity: str) -> Encoded | None:
+        view = self._view
+        before = view.get(identity) if identity in view else self._committed.get(identity)
+        if before is None:
+            self._reject(index, "no_text", "no text, and there is no row to change")
+            return None
+        encoded = before.encoded or self._encodings[before.text]
+        if encoded is None:
+            self._reject(index, "not_finite", "the model gave a vector that is not finite")
+            return None
+        if self.texts is self._batch.texts:
+            self.texts = list(self._batch.texts)
+        self.texts[index] = before.text  # type: ignore[index]  # its own list, made just above
+        view.put(identity, CurrentRow(before.text, encoded))
+        return encoded
+
+    def _reject(self, index: int, code: str, message: str) -> None:
+        self.dead[index] = DeadLetter(code, message, self._batch.records.original(index))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
-__all__ = ["Encoded"]
+__all__ = ["Encoded", "Packed", "packed", "unpacked"]
+
+Packed = tuple[tuple[Any, ...], "NDArray[np.float32] | None"]
+"""Encodings as plain data and one array of all their vectors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +36,29 @@ class Encoded:
     chunk_tokens: tuple[int, ...]
     tokens: int
     truncated: bool
+
+
+def packed(encodings: Sequence[Encoded | None]) -> Packed:
+    """Encodings in the form that is cheapest to hand to another process."""
+    present = [e for e in encodings if e is not None]
+    vectors = np.concatenate([e.vectors for e in present]) if present else None
+    plain = tuple(
+        None if e is None else (e.spans, e.chunk_tokens, e.tokens, e.truncated) for e in encodings
+    )
+    return plain, vectors
+
+
+def unpacked(pack: Packed) -> list[Encoded | None]:
+    """The encodings again; their vectors are views into one array."""
+    plain, vectors = pack
+    found: list[Encoded | None] = []
+    row = 0
+    for fields in plain:
+        if fields is None or vectors is None:
+            found.append(None)
+            continue
+        spans, chunk_tokens, tokens, truncated = fields
+        last = row + len(chunk_tokens)
+        found.append(Encoded(vectors[row:last], spans, chunk_tokens, tokens, truncated))
+        row = last
+    return found

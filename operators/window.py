@@ -1,8 +1,9 @@
-"""The windowed batching operator: rows or milliseconds, whichever comes first.
+"""The windowed batching operator: rows or milliseconds, and no wait where nothing follows.
 
 Every lane has a window of its own. It opens with the first batch that reaches it and closes when
 it holds `rows` records or `wait` has passed since it opened, never later: the clock is not reset
-by what arrives in between, and it runs on when the stream goes quiet.
+by what arrives in between, and it runs on when the stream goes quiet. It closes at once behind a
+batch that left its lane drained: there is no company to wait for.
 """
 
 from __future__ import annotations
@@ -87,6 +88,8 @@ class WindowLogic(StatefulBatchLogic[OutcomeBatch, Window, None]):
             self._closes = self.now() + self.wait
         self._held.append(batch)
         self._count += len(batch)
+        if batch.drained:
+            yield from self._close()
 
     def _close(self) -> list[Window]:
         held, self._held = tuple(self._held), []
@@ -98,5 +101,5 @@ class WindowLogic(StatefulBatchLogic[OutcomeBatch, Window, None]):
 def window(
     step_id: str, up: KeyedStream[OutcomeBatch], rows: int, wait: timedelta
 ) -> KeyedStream[Window]:
-    """Gather a lane's batches into windows of at most `rows` records and `wait` of time."""
+    """Gather a lane's batches into windows of at most `rows` records, open for at most `wait`."""
     return op.stateful_batch(step_id, up, lambda _: WindowLogic(rows, wait))

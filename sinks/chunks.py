@@ -36,10 +36,10 @@ def all_chunks(
         schema: Its schema.
         heads: The documents' first rows.
     """
-    held = _held(dataset, schema, [head.row.id for head in heads])
+    held = _held(dataset, schema, [head.id for head in heads])
     rows: list[TableRow] = []
     for head in heads:
-        stamp, further = held.get(head.row.id, (None, ()))
+        stamp, further = held.get(head.id, (None, ()))
         if stamp is None or head.stamp.beats(stamp):
             stale = [chunk for chunk in further if chunk >= head.chunks]
             rows += [head.with_chunk(chunk) for chunk in (*range(head.chunks), *stale)]

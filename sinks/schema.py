@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import pyarrow as pa
 
-from operators.records import Lane, Outcome, OutcomeBatch, Row
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    from operators.encoding import Encoded
+    from operators.records import Lane, OutcomeBatch
 
 __all__ = [
     "ARROW_TYPES",
@@ -72,43 +73,72 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """One row to merge: a chunk of an embedding, or a tombstone."""
+    """One row to merge: a chunk of an embedding, or a tombstone.
+
+    Attributes:
+        key: The row's key.
+        stamp: Which write it is of.
+        chunk: The number of its chunk.
+        batch: Holds the write's outcome.
+        index: Where it stands in the batch.
+    """
 
     key: bytes
     stamp: Stamp
-    embedded_at: int
     chunk: int
-    row: Row
+    batch: OutcomeBatch
+    index: int
+
+    @property
+    def id(self) -> str:
+        """The document's id."""
+        return self.batch.ids[self.index]
+
+    @property
+    def encoded(self) -> Encoded | None:
+        """The document's vectors; None for a deleted one."""
+        return self.batch.encoded[self.index]
 
     @property
     def chunks(self) -> int:
         """How many rows its document has; a tombstone is one."""
-        return 1 if self.row.encoded is None else len(self.row.encoded.vectors)
+        encoded = self.encoded
+        return 1 if encoded is None else len(encoded.vectors)
 
     def with_chunk(self, chunk: int) -> TableRow:
         """The row of another chunk of its document."""
-        return replace(self, key=row_key(self.row.id, chunk), chunk=chunk)
+        return replace(self, key=row_key(self.id, chunk), chunk=chunk)
 
     @property
     def deleted(self) -> bool:
         """Whether the row is a tombstone: of its document, or of a chunk that it no longer has."""
-        encoded = self.row.encoded
+        encoded = self.encoded
         return encoded is None or self.chunk >= len(encoded.vectors)
 
 
 def winning_heads(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
     """The first rows of the documents in some batches: of a document only the winning write."""
-    winners: dict[str, TableRow] = {}
+    winners: dict[str, tuple[OutcomeBatch, int]] = {}
     for batch in batches:
-        for offset, row in zip(batch.offsets, batch.rows, strict=True):
-            if row.outcome is Outcome.DEAD_LETTER:
+        for index, identity in enumerate(batch.ids):
+            if index in batch.dead:
                 continue
-            stamp = Stamp(batch.lane, offset, row.event_time)
-            fresh = TableRow(row_key(row.id), stamp, batch.embedded_at, 0, row)
-            held = winners.get(row.id)
-            if held is None or stamp.beats(held.stamp):
-                winners[row.id] = fresh
-    return list(winners.values())
+            held = winners.get(identity)
+            if held is None or _beats(batch, index, held):
+                winners[identity] = (batch, index)
+    return [
+        TableRow(row_key(identity), _stamp(batch, index), 0, batch, index)
+        for identity, (batch, index) in winners.items()
+    ]
+
+
+def _beats(batch: OutcomeBatch, index: int, held: tuple[OutcomeBatch, int]) -> bool:
+    """Whether a write wins over the one held: `Stamp.beats`, quick where both are of one batch."""
+    return batch is held[0] or _stamp(batch, index).beats(_stamp(*held))
+
+
+def _stamp(batch: OutcomeBatch, index: int) -> Stamp:
+    return Stamp(batch.lane, batch.offsets[index], batch.event_times[index])
 
 
 @dataclass(frozen=True)
@@ -179,16 +209,16 @@ class TableSchema:
         """Rows as an Arrow table; vectors are copied as blocks, never number by number."""
         gone = [r.deleted for r in rows]
         columns: dict[str, Any] = {
-            "id": [r.row.id for r in rows],
+            "id": [r.id for r in rows],
             "vector": self._vectors(rows, gone),
             "text": [None if d else _text(r) for r, d in zip(rows, gone, strict=True)],
             **self._metadata(rows, gone),
-            "event_time": [r.row.event_time for r in rows],
-            "embedded_at": [r.embedded_at for r in rows],
+            "event_time": [r.stamp.event_time for r in rows],
+            "embedded_at": [r.batch.embedded_at for r in rows],
             "model": [self.model_name] * len(rows),
             "tokens": [0 if d else _tokens(r) for r, d in zip(rows, gone, strict=True)],
             "truncated": [
-                not d and r.row.encoded is not None and r.row.encoded.truncated
+                not d and r.encoded is not None and r.encoded.truncated
                 for r, d in zip(rows, gone, strict=True)
             ],
             "source_topic": [r.stamp.lane.topic for r in rows],
@@ -240,24 +270,32 @@ class TableSchema:
     def _vectors(self, rows: Sequence[TableRow], gone: Sequence[bool]) -> pa.Array:
         matrix = np.zeros((len(rows), self.dimension), np.float32)
         for index, (row, deleted) in enumerate(zip(rows, gone, strict=True)):
-            if not deleted and row.row.encoded is not None:
-                matrix[index] = row.row.encoded.vectors[row.chunk]
+            encoded = row.encoded
+            if not deleted and encoded is not None:
+                matrix[index] = encoded.vectors[row.chunk]
         return pa.FixedSizeListArray.from_arrays(
             pa.array(matrix.reshape(-1)), self.dimension, mask=pa.array(gone, pa.bool_())
         )
 
     def _metadata(self, rows: Sequence[TableRow], gone: Sequence[bool]) -> dict[str, list[Any]]:
-        held = [None if d else r.row.metadata for r, d in zip(rows, gone, strict=True)]
         columns: dict[str, list[Any]] = {
-            name: [m.typed.get(name) if m else None for m in held] for name in self.columns
+            name: [
+                None
+                if d or name not in r.batch.metadata.typed
+                else r.batch.metadata.typed[name][r.index]
+                for r, d in zip(rows, gone, strict=True)
+            ]
+            for name in self.columns
         }
-        columns["metadata"] = [m.rest if m else None for m in held]
+        columns["metadata"] = [
+            None if d else r.batch.metadata.rest[r.index] for r, d in zip(rows, gone, strict=True)
+        ]
         return columns
 
 
 def _text(row: TableRow) -> str | None:
     """The first chunk's row has the whole text, a further one its own piece."""
-    text, encoded = row.row.text, row.row.encoded
+    text, encoded = row.batch.texts[row.index], row.encoded
     if not row.chunk or text is None or encoded is None:
         return text
     start, end = encoded.spans[row.chunk]
@@ -265,6 +303,6 @@ def _text(row: TableRow) -> str | None:
 
 
 def _tokens(row: TableRow) -> int:
-    encoded = row.row.encoded
+    encoded = row.encoded
     assert encoded is not None
     return encoded.tokens if not row.chunk else encoded.chunk_tokens[row.chunk]

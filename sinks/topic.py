@@ -216,8 +216,7 @@ class LaneWriter:
         while True:
             try:
                 self._producer.begin_transaction()
-                for record in records:
-                    self._produce(record)
+                self._produce(records)
                 self._step(lambda: self._send_offset(next_offset))
                 self._step(lambda: self._producer.commit_transaction(STEP_TIMEOUT_S))
             except KafkaException as error:
@@ -226,16 +225,16 @@ class LaneWriter:
                 self._kept_alive = time.monotonic()
                 return
 
-    def _produce(self, record: OutputRecord) -> None:
-        while True:
-            try:
-                self._producer.produce(
-                    record.topic, record.value, record.key, headers=list(record.headers)
-                )
-            except BufferError:
-                self._producer.poll(0.1)
-            else:
-                return
+    def _produce(self, records: Sequence[OutputRecord]) -> None:
+        produce = self._producer.produce
+        for topic, key, value, headers in records:
+            while True:
+                try:
+                    produce(topic, value, key, headers=headers)
+                except BufferError:
+                    self._producer.poll(0.1)
+                else:
+                    break
 
     def _send_offset(self, next_offset: int) -> None:
         # The model's fingerprint goes with the offset, so that another model is noticed.

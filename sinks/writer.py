@@ -168,7 +168,7 @@ class TableWriter:
     def _await_patches(self, batches: Sequence[OutcomeBatch]) -> None:
         """Hold back a commit until the topic has its records that depend on the row before."""
         for batch in batches:
-            if any(row.patch for row in batch.rows):
+            if batch.has_patch:
                 self._board.wait_for("topic", batch.lane.key, batch.end)
 
     def _check_keys(self) -> None:

@@ -140,7 +140,7 @@ class LaneReader:
         if end == self._next:
             return None
         start, self._next = self._next, end
-        return _columns(self.lane, start, end, taken)
+        return _columns(self.lane, start, end, taken, drained=not self._events)
 
     def _passed(self, message: Message, error: KafkaError) -> int:
         """The next offset that an event which is no record stands for."""
@@ -165,7 +165,9 @@ def _offset(message: Message) -> int:
     return offset
 
 
-def _columns(lane: Lane, start: int, end: int, messages: list[Message]) -> RecordBatch:
+def _columns(
+    lane: Lane, start: int, end: int, messages: list[Message], *, drained: bool
+) -> RecordBatch:
     return RecordBatch(
         lane,
         start,
@@ -175,6 +177,7 @@ def _columns(lane: Lane, start: int, end: int, messages: list[Message]) -> Recor
         keys=[m.key() for m in messages],
         values=[m.value() for m in messages],
         headers=[_headers(m) for m in messages],
+        drained=drained,
     )
 
 

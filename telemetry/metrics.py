@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import Counter as Counting
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
 import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from headrace.errors import HeadraceError
-from operators.records import Outcome
+from telemetry.histogram import BatchHistogram
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +60,12 @@ class Metrics:
         self.upsert_latency = self._histogram(
             "upsert_latency_ms", "Time of one table commit, in ms."
         )
-        self.freshness = self._histogram(
-            "freshness_ms", "Source timestamp to committed, in ms.", ("sink",)
+        self.freshness = BatchHistogram(
+            "headrace_freshness_ms",
+            "Source timestamp to committed, in ms.",
+            "sink",
+            _MS,
+            self.registry,
         )
         self.index_size = self._gauge("index_size", "Rows of the table, tombstones included.")
 
@@ -107,10 +113,12 @@ class Metrics:
         latency = self.send_latency if sink == "topic" else self.upsert_latency
         latency.observe(seconds * 1000)
         now_ms = time.time() * 1000
-        freshness = self.freshness.labels(sink)
         for batch in batches:
-            for row, timestamp in zip(batch.rows, batch.timestamps, strict=True):
-                self.sent.labels(sink, row.outcome.name.lower()).inc()
-                freshness.observe(max(0.0, now_ms - timestamp))
-                if sink == "topic" and row.outcome is Outcome.DEAD_LETTER and row.dead:
-                    self.dead_letters.labels(row.dead.code).inc()
+            ages = now_ms - np.array(batch.timestamps, dtype=np.float64)
+            self.freshness.observe(sink, np.maximum(ages, 0.0))
+            outcomes = Counting(map(batch.outcome, range(len(batch))))
+            for outcome, number in outcomes.items():
+                self.sent.labels(sink, outcome.name.lower()).inc(number)
+            if sink == "topic":
+                for dead in batch.dead.values():
+                    self.dead_letters.labels(dead.code).inc()

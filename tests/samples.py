@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from hypothesis import strategies as st
@@ -13,17 +14,17 @@ from operators.encoding import Encoded
 from operators.records import (
     DeadLetter,
     Headers,
+    Kind,
     Lane,
     Metadata,
     Original,
     Outcome,
     OutcomeBatch,
-    Row,
 )
 from sinks.schema import TableRow, winning_heads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 LANE = Lane("documents", 0)
 DIMENSION = 8
@@ -44,38 +45,69 @@ def encoded(
     return Encoded(vectors, spans, tokens, sum(tokens), truncated)
 
 
+class Fields(NamedTuple):
+    """The metadata of one document."""
+
+    json: str | None = "{}"
+    rest: str | None = "{}"
+    typed: Mapping[str, Any] = {}
+
+
+NOTHING = Fields(None, None)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One outcome, as a row through a batch's columns."""
+
+    kind: Kind
+    id: str
+    event_time: int
+    text: str | None = None
+    metadata: Fields = NOTHING
+    encoded: Encoded | None = None
+    headers: Headers = ()
+    dead: DeadLetter | None = None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What became of the record."""
+        if self.dead is not None:
+            return Outcome.DEAD_LETTER
+        return Outcome.TOMBSTONE if self.kind is Kind.DELETE else Outcome.EMBEDDING
+
+
 def embedding(
     identity: str,
     text: str = "some text",
     chunks: int = 1,
     *,
     time_ms: int = 0,
-    metadata: Metadata | None = None,
+    metadata: Fields | None = None,
     patch: bool = False,
     headers: Headers = (),
 ) -> Row:
     """The outcome of a document."""
     return Row(
-        Outcome.EMBEDDING,
+        Kind.PATCH if patch else Kind.UPSERT,
         identity,
         time_ms,
         text,
-        metadata or Metadata(),
+        metadata or Fields(),
         encoded(text, chunks),
-        patch=patch,
-        headers=headers,
+        headers,
     )
 
 
 def tombstone(identity: str, time_ms: int = 0) -> Row:
     """The outcome of a deletion."""
-    return Row(Outcome.TOMBSTONE, identity, time_ms)
+    return Row(Kind.DELETE, identity, time_ms)
 
 
 def dead_letter(code: str = "bad_json", original: Original | None = None) -> Row:
     """The outcome of a bad record."""
     original = original or Original(b"key", b"value", ())
-    return Row(Outcome.DEAD_LETTER, "", 0, dead=DeadLetter(code, "what is wrong", original))
+    return Row(Kind.DEAD, "", 0, dead=DeadLetter(code, "what is wrong", original))
 
 
 def outcomes(
@@ -86,12 +118,58 @@ def outcomes(
     offsets: Sequence[int] | None = None,
     start: int | None = None,
     end: int | None = None,
+    embedded_at: int = 1_000,
+    drained: bool = False,
 ) -> OutcomeBatch:
     """A batch of outcomes, at the offsets from `first` on unless they are given."""
     offsets = list(range(first, first + len(rows))) if offsets is None else list(offsets)
-    start = (offsets[0] if offsets else first) if start is None else start
-    end = (offsets[-1] + 1 if offsets else first) if end is None else end
-    return OutcomeBatch(lane, start, end, 1_000, offsets, [7] * len(rows), list(rows))
+    return OutcomeBatch(
+        lane,
+        start=(offsets[0] if offsets else first) if start is None else start,
+        end=(offsets[-1] + 1 if offsets else first) if end is None else end,
+        embedded_at=embedded_at,
+        offsets=offsets,
+        timestamps=[7] * len(rows),
+        kinds=[row.kind for row in rows],
+        ids=[row.id for row in rows],
+        event_times=[row.event_time for row in rows],
+        texts=[row.text for row in rows],
+        metadata=_columns([row.metadata for row in rows]),
+        encoded=[row.encoded for row in rows],
+        headers={index: row.headers for index, row in enumerate(rows) if row.headers},
+        dead={index: row.dead for index, row in enumerate(rows) if row.dead is not None},
+        drained=drained,
+    )
+
+
+def _columns(fields: Sequence[Fields]) -> Metadata:
+    names = {name for own in fields for name in own.typed}
+    return Metadata(
+        [own.json for own in fields],
+        [own.rest for own in fields],
+        {name: [own.typed.get(name) for own in fields] for name in names},
+    )
+
+
+def rows_of(batch: OutcomeBatch) -> list[Row]:
+    """The rows through a batch's columns; what no sink reads of a dead letter is left out."""
+    return [_row(batch, index) for index in range(len(batch))]
+
+
+def _row(batch: OutcomeBatch, index: int) -> Row:
+    dead = batch.dead.get(index)
+    typed = {name: values[index] for name, values in batch.metadata.typed.items()}
+    metadata = Fields(batch.metadata.json[index], batch.metadata.rest[index], typed)
+    return Row(
+        batch.kinds[index],
+        batch.ids[index],
+        batch.event_times[index],
+        None if dead else batch.texts[index],
+        NOTHING if dead else metadata,
+        batch.encoded[index],
+        batch.headers.get(index, ()),
+        dead,
+    )
 
 
 @st.composite

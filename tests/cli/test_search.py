@@ -8,10 +8,10 @@ import pytest
 
 from cli.search import _nearest
 from operators.encoding import Encoded
-from operators.records import Lane, Metadata, Outcome, OutcomeBatch, Row
+from operators.records import Kind, Lane
 from sinks.schema import TableSchema
 from tests.cli.conftest import headrace
-from tests.samples import table_rows
+from tests.samples import Fields, Row, outcomes, table_rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,10 +80,10 @@ def test_chunks(tmp_path: Path, *, indexed: bool) -> None:
     others = random.normal(0, 1, (300, 1, 8)).astype(np.float32)
     vectors = {"long": near, **{f"d{i}": vector for i, vector in enumerate(others)}}
     rows = [
-        Row(Outcome.EMBEDDING, name, 0, f"text of {name}", Metadata(), _encoded(vector))
+        Row(Kind.UPSERT, name, 0, f"text of {name}", Fields(), _encoded(vector))
         for name, vector in vectors.items()
     ]
-    batch = OutcomeBatch(Lane("t", 0), 0, len(rows), 0, range(len(rows)), [0] * len(rows), rows)
+    batch = outcomes(rows, lane=Lane("t", 0))
     dataset = lance.write_dataset(schema.rows(table_rows([batch])), str(tmp_path / "t.lance"))
     if indexed:
         dataset.create_index("vector", "IVF_FLAT", metric="cosine", num_partitions=2)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from headrace.v1.document_pb2 import Document as DocumentMessage
 from operators.documents import COLUMN_TYPES, ERROR_CODES, Decoder
-from operators.records import Document, Headers, Kind, Lane, RecordBatch
+from operators.records import DeadLetter, Headers, Kind, Lane, RecordBatch
+from tests.samples import Fields
 
 COLUMNS = {
     "name": "string",
@@ -25,11 +27,42 @@ PROTOBUF: Headers = (("content-type", b"application/x-protobuf"),)
 NOW = 1_700_000_000_000
 
 
-def decode(value: object, headers: Headers = (), key: bytes | None = b"id") -> Document:
+@dataclass(frozen=True)
+class Found:
+    """A decoded record, as a row through a batch's columns."""
+
+    kind: Kind
+    id: str
+    text: str | None
+    metadata: Fields | None
+    event_time: int
+    headers: Headers
+    dead: DeadLetter | None
+
+
+def decode(
+    value: object,
+    headers: Headers = (),
+    key: bytes | None = b"id",
+    *,
+    decoder: Decoder = DECODER,
+    time: int = NOW,
+) -> Found:
     """What a value, as bytes or as what JSON makes of it, is decoded to."""
     if not isinstance(value, bytes | None):
         value = json.dumps(value).encode()
-    return DECODER.decode(key, value, headers, NOW)
+    batch = decoder(RecordBatch(Lane("t", 0), 0, 1, [0], [time], [key], [value], [headers]))
+    typed = {name: values[0] for name, values in batch.metadata.typed.items()}
+    whole, rest = batch.metadata.json[0], batch.metadata.rest[0]
+    return Found(
+        batch.kinds[0],
+        batch.ids[0],
+        batch.texts[0],
+        None if whole is None else Fields(whole, rest, typed),
+        batch.event_times[0],
+        batch.headers.get(0, ()),
+        batch.dead.get(0),
+    )
 
 
 def code(value: object, headers: Headers = (), key: bytes | None = b"id") -> str | None:
@@ -161,10 +194,10 @@ def test_typed_columns_leave_the_rest() -> None:
     fields = {"price": 2.5, "other": {"a": [1, None]}, "name": None}
     found = decode(metadata(**fields)).metadata
     assert found is not None
-    assert json.loads(found.json) == fields
-    assert json.loads(found.rest) == {"other": {"a": [1, None]}}
+    assert json.loads(found.json or "") == fields
+    assert json.loads(found.rest or "") == {"other": {"a": [1, None]}}
     assert found.typed == {name: {"price": 2.5}.get(name) for name in COLUMNS}
-    untyped = Decoder().decode(b"id", json.dumps(metadata(**fields)).encode(), (), NOW).metadata
+    untyped = decode(metadata(**fields), decoder=Decoder()).metadata
     assert untyped is not None
     assert untyped.rest == untyped.json
 
@@ -275,7 +308,7 @@ def test_protobuf_patch_and_zero_timestamp() -> None:
 def test_deep_metadata_never_raises(depth: int, columns: dict[str, str]) -> None:
     """Metadata as deep as the parser takes is decoded or refused; it does not end the flow."""
     value = b'{"text": "a", "metadata": {"a": ' + b"[" * depth + b"]" * depth + b"}}"
-    document = Decoder(columns).decode(b"id", value, (), NOW)
+    document = decode(value, decoder=Decoder(columns))
     assert document.dead is None or document.dead.code in ERROR_CODES
 
 
@@ -285,7 +318,7 @@ def test_rewritten_metadata_stays_within_the_limit() -> None:
     value = b'{"text": "a", "metadata": {"a": [' + numbers + b"]}}"
     assert len(value) < 2000
     document = decode(value)
-    size = len(document.metadata.json) if document.metadata else 0
+    size = len(document.metadata.json or "") if document.metadata else 0
     assert size <= 2000
 
 
@@ -303,10 +336,15 @@ def test_order_and_ranges_are_kept() -> None:
         Lane("t", 3), 5, 20, [6, 9, 11], [1, 2, 3], [b"a", b"b", b"c"], values, [()] * 3
     )
     decoded = DECODER(batch)
-    assert (decoded.lane, decoded.start, decoded.end) == (batch.lane, 5, 20)
-    assert (list(decoded.offsets), list(decoded.timestamps)) == ([6, 9, 11], [1, 2, 3])
-    assert [d.kind for d in decoded.documents] == [Kind.UPSERT, Kind.DELETE, Kind.DEAD]
-    assert [d.original.value for d in decoded.documents] == values
+    assert decoded.records is batch
+    assert list(decoded.kinds) == [Kind.UPSERT, Kind.DELETE, Kind.DEAD]
+    assert list(decoded.ids) == ["a", "b", ""]
+    assert list(decoded.metadata.json) == ["{}", None, None]
+    assert [letter.original for letter in decoded.dead.values()] == [batch.original(2)]
+    assert list(decoded.dead) == [2]
+    empty = RecordBatch(Lane("t", 3), 5, 20)
+    assert DECODER(empty).records is empty
+    assert len(DECODER(empty)) == 0
 
 
 JSON_VALUES = st.recursive(
@@ -349,7 +387,7 @@ def test_anything_becomes_a_document(
     key: bytes | None, value: bytes | None, headers: Headers, time: int
 ) -> None:
     """Whatever bytes a record holds, it gives one document, whose parts fit its kind."""
-    document = DECODER.decode(key, value, headers, time)
+    document = decode(value, headers, key, time=time)
     assert (document.kind is Kind.DEAD) == (document.dead is not None)
     assert (document.kind is Kind.UPSERT) == (document.text is not None)
     assert (document.metadata is not None) == (document.kind in {Kind.UPSERT, Kind.PATCH})
@@ -362,7 +400,7 @@ def test_anything_becomes_a_document(
         assert document.text.strip()
         document.text.encode()
     if document.metadata is not None:
-        assert isinstance(json.loads(document.metadata.json), dict)
+        assert isinstance(json.loads(document.metadata.json or ""), dict)
         assert list(document.metadata.typed) == list(COLUMNS)
 
 

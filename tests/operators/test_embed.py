@@ -12,7 +12,6 @@ from operators.current import CurrentRow
 from operators.embed import EmbedStep
 from operators.records import (
     DeadLetter,
-    Document,
     DocumentBatch,
     Kind,
     Lane,
@@ -20,9 +19,9 @@ from operators.records import (
     Original,
     Outcome,
     OutcomeBatch,
-    Row,
+    RecordBatch,
 )
-from tests.samples import LANE, encoded
+from tests.samples import LANE, Row, encoded, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -95,27 +94,69 @@ class Bench:
             self.encoder, self.table, self.in_flight, self.cache, self.totals, lambda: 1234
         )
 
-    def __call__(self, *documents: Document, lane: Lane = LANE) -> list[Row]:
+    def __call__(self, *documents: Given, lane: Lane = LANE) -> list[Row]:
         """The outcomes of the lane's next records."""
+        [out] = self.step([self.batch(*documents, lane=lane)])
+        return rows_of(out)
+
+    def batch(self, *documents: Given, lane: Lane = LANE) -> DocumentBatch:
+        """The lane's next records."""
         first, self.offset = self.offset, self.offset + len(documents)
         offsets = list(range(first, self.offset))
-        batch = DocumentBatch(lane, first, self.offset, offsets, offsets, documents)
-        return list(self.step(batch).rows)
+        return batch_of(documents, lane, first, self.offset, offsets, offsets)
 
 
-def upsert(identity: str, text: str, *, note: str = "") -> Document:
+@dataclass(frozen=True)
+class Given:
+    """A decoded record."""
+
+    kind: Kind
+    id: str
+    text: str | None
+    note: str | None
+    event_time: int
+    dead: DeadLetter | None = None
+
+
+def batch_of(
+    documents: Sequence[Given],
+    lane: Lane,
+    start: int,
+    end: int,
+    offsets: Sequence[int],
+    timestamps: Sequence[int],
+) -> DocumentBatch:
+    """Decoded records as columns."""
+    keys = [d.id.encode() for d in documents]
+    size = len(documents)
+    records = RecordBatch(
+        lane, start, end, offsets, timestamps, keys, [b"value"] * size, [()] * size
+    )
+    notes = [d.note for d in documents]
+    return DocumentBatch(
+        records,
+        [d.kind for d in documents],
+        [d.id for d in documents],
+        [d.text for d in documents],
+        Metadata(notes, notes),
+        [d.event_time for d in documents],
+        dead={index: d.dead for index, d in enumerate(documents) if d.dead is not None},
+    )
+
+
+def upsert(identity: str, text: str, *, note: str = "") -> Given:
     """A document with a text."""
-    return Document(Kind.UPSERT, identity, text, Metadata(note), 5, original(identity))
+    return Given(Kind.UPSERT, identity, text, note, 5)
 
 
-def patch(identity: str, note: str = "patched") -> Document:
+def patch(identity: str, note: str = "patched") -> Given:
     """A document without."""
-    return Document(Kind.PATCH, identity, None, Metadata(note), 6, original(identity))
+    return Given(Kind.PATCH, identity, None, note, 6)
 
 
-def delete(identity: str) -> Document:
+def delete(identity: str) -> Given:
     """A deletion."""
-    return Document(Kind.DELETE, identity, None, None, 7, original(identity))
+    return Given(Kind.DELETE, identity, None, None, 7)
 
 
 def original(identity: str) -> Original:
@@ -126,25 +167,23 @@ def original(identity: str) -> Original:
 def test_outcomes_stay_in_order() -> None:
     """Outcomes run in parallel to the batch, whatever order the encoder was asked in."""
     bench = Bench()
-    dead = Document(
-        Kind.DEAD, "", None, None, 1, original("x"), dead=DeadLetter("bad_json", "", original("x"))
-    )
+    dead = Given(Kind.DEAD, "", None, None, 1, DeadLetter("bad_json", "", original("x")))
     documents = [upsert("a", "zz"), dead, delete("b"), upsert("c", "a"), patch("a")]
-    batch = DocumentBatch(LANE, 3, 30, [4, 6, 7, 20, 28], [1, 2, 3, 4, 5], documents)
-    out = bench.step(batch)
+    [out] = bench.step([batch_of(documents, LANE, 3, 30, [4, 6, 7, 20, 28], [1, 2, 3, 4, 5])])
     assert isinstance(out, OutcomeBatch)
     assert (out.lane, out.start, out.end, out.embedded_at) == (LANE, 3, 30, 1234)
     assert (list(out.offsets), list(out.timestamps)) == ([4, 6, 7, 20, 28], [1, 2, 3, 4, 5])
-    assert [row.outcome.name for row in out.rows] == [
+    rows = rows_of(out)
+    assert [row.outcome.name for row in rows] == [
         "EMBEDDING",
         "DEAD_LETTER",
         "TOMBSTONE",
         "EMBEDDING",
         "EMBEDDING",
     ]
-    assert [row.id for row in out.rows] == ["a", "", "b", "c", "a"]
-    assert [row.event_time for row in out.rows] == [5, 1, 7, 5, 6]
-    for row in out.rows:
+    assert [row.id for row in rows] == ["a", "", "b", "c", "a"]
+    assert [row.event_time for row in rows] == [5, 1, 7, 5, 6]
+    for row in rows:
         if row.encoded is not None:
             assert row.text is not None
             np.testing.assert_array_equal(row.encoded.vectors, encoded(row.text).vectors)
@@ -171,6 +210,22 @@ def test_a_text_seen_before_costs_no_inference() -> None:
     np.testing.assert_array_equal(first.encoded.vectors, again.encoded.vectors)
 
 
+def test_texts_of_several_lanes_go_to_the_model_together() -> None:
+    """What a worker holds is encoded in one call, and each lane gets a batch of its own back."""
+    bench = Bench()
+    other = Lane("documents", 1)
+    batches = [
+        bench.batch(upsert("a", "one"), patch("a")),
+        bench.batch(upsert("b", "two"), upsert("c", "one"), lane=other),
+        bench.batch(patch("a"), delete("a"), patch("a")),
+    ]
+    out = bench.step(batches)
+    assert bench.encoder.calls == [["one", "two"]]
+    assert [(o.lane, o.start, o.end) for o in out] == [(LANE, 0, 2), (other, 2, 4), (LANE, 4, 7)]
+    texts = [[row.text for row in rows_of(o)] for o in out]
+    assert texts == [["one", "one"], ["two", "one"], ["one", None, None]]
+
+
 def test_without_cache_every_batch_is_embedded() -> None:
     """`model.cache_entries = 0` remembers nothing."""
     bench = Bench(cache=0)
@@ -183,7 +238,7 @@ def test_patch_takes_text_and_vector_from_its_own_batch() -> None:
     """A patch behind its document in a batch takes what that made."""
     bench = Bench()
     _, row = bench(upsert("a", "one", note="old"), patch("a"))
-    assert (row.text, row.metadata, row.patch) == ("one", Metadata("patched"), True)
+    assert (row.text, row.metadata.json, row.kind) == ("one", "patched", Kind.PATCH)
     assert row.event_time == 6
     assert bench.encoder.texts == ["one"]
 
@@ -227,14 +282,14 @@ def test_views_are_a_lanes_own() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [delete("a")], [upsert("a", "nan")]])
-def test_patch_without_a_row_is_a_dead_letter(before: list[Document]) -> None:
+def test_patch_without_a_row_is_a_dead_letter(before: list[Given]) -> None:
     """A patch of an unknown, deleted or refused document is `no_text`, with its original."""
     bench = Bench()
     row = bench(*before, patch("a"))[-1]
     assert row.outcome is Outcome.DEAD_LETTER
     assert row.dead is not None
     assert (row.dead.code, row.dead.original) == ("no_text", original("a"))
-    assert row.patch
+    assert row.kind is Kind.PATCH
 
 
 def test_deleted_in_flight_hides_the_tables_row() -> None:

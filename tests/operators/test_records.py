@@ -1,13 +1,28 @@
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.records import Lane, OutcomeBatch, count
-from tests.samples import gappy_batches, outcomes, tombstone
+from tests.samples import (
+    Row,
+    dead_letter,
+    embedding,
+    gappy_batches,
+    outcomes,
+    rows_of,
+    tombstone,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @given(gappy_batches(), st.data())
@@ -19,10 +34,10 @@ def test_slices_join_without_a_seam(batch: OutcomeBatch, data: st.DataObject) ->
     assert pieces[0].start == batch.start
     assert pieces[-1].end == batch.end
     assert all(left.end == right.start for left, right in pairwise(pieces))
-    assert [row for piece in pieces for row in piece.rows] == list(batch.rows)
+    assert [row for piece in pieces for row in rows_of(piece)] == rows_of(batch)
     for piece in pieces:
         assert all(piece.start <= offset < piece.end for offset in piece.offsets)
-        assert len(piece.timestamps) == len(piece.rows) == len(piece)
+        assert len(piece.timestamps) == len(rows_of(piece)) == len(piece)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])
@@ -44,7 +59,7 @@ def test_since_drops_exactly_what_is_below(batch: OutcomeBatch, offset: int) -> 
     assert rest is not None
     kept = [i for i, own in enumerate(batch.offsets) if own >= offset]
     assert list(rest.offsets) == [batch.offsets[i] for i in kept]
-    assert list(rest.rows) == [batch.rows[i] for i in kept]
+    assert rows_of(rest) == [rows_of(batch)[i] for i in kept]
     assert rest.start == max(batch.start, offset)
     assert rest.end == batch.end
 
@@ -70,3 +85,32 @@ def test_count_adds_records_up() -> None:
     """Offsets without a record do not count."""
     one = outcomes([tombstone("a")], offsets=[4], start=0, end=9)
     assert count([one, one.slice(1, 1)]) == 1
+
+
+@given(st.lists(st.sampled_from(["embedding", "chunks", "tombstone", "dead"]), max_size=6))
+def test_a_batch_comes_back_from_another_process(kinds: list[str]) -> None:
+    """Pickled, with all vectors in one array, a batch keeps every column."""
+    makers: dict[str, Callable[[str], Row]] = {
+        "embedding": lambda name: embedding(name, "one", headers=(("event_id", b"1"),)),
+        "chunks": lambda name: embedding(name, "one two three", 3),
+        "tombstone": tombstone,
+        "dead": lambda _: dead_letter(),
+    }
+    batch = outcomes([makers[kind](str(i)) for i, kind in enumerate(kinds)], end=9)
+    back = pickle.loads(pickle.dumps(batch, pickle.HIGHEST_PROTOCOL))  # noqa: S301 - our own
+    assert (back.start, back.end, back.offsets) == (batch.start, batch.end, batch.offsets)
+    for one, other in zip(rows_of(batch), rows_of(back), strict=True):
+        assert replace(one, encoded=None) == replace(other, encoded=None)
+        assert (one.encoded is None) == (other.encoded is None)
+        if one.encoded is not None and other.encoded is not None:
+            np.testing.assert_array_equal(one.encoded.vectors, other.encoded.vectors)
+            plain = [(e.spans, e.chunk_tokens, e.tokens) for e in (one.encoded, other.encoded)]
+            assert plain[0] == plain[1]
+
+
+def test_outcomes_follow_from_kinds_and_dead_letters() -> None:
+    """An upsert gives an embedding, a deletion a tombstone, whatever is rejected a dead letter."""
+    batch = outcomes([embedding("a"), tombstone("b"), dead_letter()])
+    assert [batch.outcome(i).name for i in range(3)] == ["EMBEDDING", "TOMBSTONE", "DEAD_LETTER"]
+    assert not batch.has_patch
+    assert outcomes([embedding("a", patch=True)]).has_patch

@@ -116,6 +116,15 @@ def test_snapshot_is_empty() -> None:
     assert logic.snapshot() is None  # type: ignore[func-returns-value]
 
 
+def test_a_drained_lane_waits_for_nobody() -> None:
+    """Behind a batch after which nothing was left to read the window closes at once."""
+    logic = WindowLogic(5, WAIT)
+    first, last = outcomes([tombstone("a")]), outcomes([tombstone("b")], 1, drained=True)
+    windows, _ = logic.on_batch([first, last])
+    assert list(windows) == [(first, last)]
+    assert logic.notify_at() is None
+
+
 def test_batches_without_records_go_through() -> None:
     """Progress passes over gaps: a batch without records comes out when the time is over."""
     logic = WindowLogic(5, WAIT)

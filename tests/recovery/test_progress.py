@@ -17,10 +17,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from operators.records import DeadLetter, Metadata, Original, Outcome, OutcomeBatch, Row
+from operators.records import DeadLetter, Kind, Original, Outcome, OutcomeBatch
 from recovery.errors import RecoveryError
 from recovery.progress import Board, Watermarks, resume_offset
-from tests.samples import LANE
+from tests.samples import LANE, Fields, Row, outcomes, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,14 +157,13 @@ class Entry:
 def outcome(entry: Entry, before: str | None) -> Row:
     """What a record becomes, given the text of its document's row before it."""
     if entry.kind == "delete":
-        return Row(Outcome.TOMBSTONE, entry.id, 0)
+        return Row(Kind.DELETE, entry.id, 0)
     text = f"text {entry.offset}" if entry.kind == "upsert" else before
-    patch = entry.kind == "patch"
+    kind = Kind.PATCH if entry.kind == "patch" else Kind.UPSERT
     if text is None:
         dead = DeadLetter("no_text", "", Original(b"", b"", ()))
-        return Row(Outcome.DEAD_LETTER, entry.id, 0, patch=patch, dead=dead)
-    metadata = Metadata(f"{entry.offset}")
-    return Row(Outcome.EMBEDDING, entry.id, 0, text, metadata, patch=patch)
+        return Row(kind, entry.id, 0, dead=dead)
+    return Row(kind, entry.id, 0, text, Fields(f"{entry.offset}"))
 
 
 @dataclass
@@ -274,7 +273,7 @@ class Run:
             if rows[-1].outcome is not Outcome.DEAD_LETTER:
                 self.view[entry.id] = (entry.offset, rows[-1].text)
         offsets = [entry.offset for entry in entries]
-        batch = OutcomeBatch(LANE, start, end, 0, offsets, offsets, rows)
+        batch = outcomes(rows, offsets=offsets, start=start, end=end)
         self.for_topic.append(batch)
         self.for_table.append(batch)
         self.position = end
@@ -296,7 +295,7 @@ class Run:
         assert self.topic_floor is not None
         fresh = self._fresh(batches, self.topic_floor)
         for batch in fresh:
-            self.world.out += zip(batch.offsets, batch.rows, strict=True)
+            self.world.out += zip(batch.offsets, rows_of(batch), strict=True)
             self.world.committed = batch.end
         if fresh:
             self.posts.append(("topic", fresh[-1].end))
@@ -310,7 +309,7 @@ class Run:
         return all(
             self.board.get("topic", LANE.key) >= batch.end
             for batch in self._fresh(self.for_table[:several], floor)
-            if any(row.patch for row in batch.rows)
+            if batch.has_patch
         )
 
     def commit_table(self, several: int) -> None:
@@ -323,7 +322,7 @@ class Run:
         assert self.table_floor is not None
         fresh = self._fresh(batches, self.table_floor)
         for batch in fresh:
-            for offset, row in zip(batch.offsets, batch.rows, strict=True):
+            for offset, row in zip(batch.offsets, rows_of(batch), strict=True):
                 held = self.world.rows.get(row.id)
                 if row.outcome is not Outcome.DEAD_LETTER and (not held or offset > held[0]):
                     self.world.rows[row.id] = (offset, row)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from operators.encoding import Encoded
-from operators.records import Metadata, Outcome, OutcomeBatch, Row
+from operators.records import Kind, OutcomeBatch
 from sinks import maintenance
 from sinks.maintenance import Maintenance, Upkeep
-from tests.samples import LANE, embedding, outcomes, tombstone, until
+from tests.samples import LANE, Fields, Row, embedding, outcomes, tombstone, until
 from tests.sinks.tables import NEVER, Opened, live, store_in
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def kept(table: Opened, upkeep: Upkeep) -> tuple[Maintenance, Clock]:
 def at(batch: OutcomeBatch, age: timedelta) -> OutcomeBatch:
     """The batch as it would be, had it left the model so long ago."""
     when = int((datetime.now(UTC) - age).timestamp() * 1000)
-    return OutcomeBatch(
-        batch.lane, batch.start, batch.end, when, batch.offsets, batch.timestamps, batch.rows
-    )
+    return replace(batch, embedded_at=when)
 
 
 def test_removes_old_tombstones_alone(tmp_path: Path) -> None:
@@ -119,11 +118,11 @@ def random_batch(rows: int, first: int, rng: np.random.Generator) -> OutcomeBatc
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     made = [
         Row(
-            Outcome.EMBEDDING,
+            Kind.UPSERT,
             f"{first + i}",
             0,
             "text",
-            Metadata(),
+            Fields(),
             Encoded(vectors[i : i + 1], ((0, 4),), (3,), 3, truncated=False),
         )
         for i in range(rows)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from headrace.v1.embedding_pb2 import Embedding
-from operators.records import Lane, Metadata, Original
-from sinks.messages import MessageEncoder
-from tests.samples import DIMENSION, dead_letter, embedding, outcomes, tombstone
+from operators.records import Lane, Original
+from sinks.messages import MessageEncoder, OutputRecord
+from tests.samples import DIMENSION, Fields, Row, dead_letter, embedding, outcomes, tombstone
 
 LANE = Lane("docs", 3)
 
@@ -19,11 +19,20 @@ def encoder(dtype: Literal["float32", "float16"] = "float32") -> MessageEncoder:
     return MessageEncoder("embeddings", "dead", dtype, "some/model", "f1")
 
 
+def only(
+    row: Row, writer: MessageEncoder, *, offset: int = 0, embedded_at: int = 0
+) -> OutputRecord:
+    """The record of one outcome."""
+    batch = outcomes([row], offset, lane=LANE, embedded_at=embedded_at)
+    [record] = writer.records(batch)
+    return record
+
+
 def test_embedding() -> None:
     """Every field of the contract's message holds the outcome's value."""
-    row = embedding("ä", "words", time_ms=-3, metadata=Metadata('{"a":1}', "{}", {"a": 1}))
+    row = embedding("ä", "words", time_ms=-3, metadata=Fields('{"a":1}', "{}", {"a": 1}))
     assert row.encoded is not None
-    record = encoder().record(LANE, 42, 99, row)
+    record = only(row, encoder(), offset=42, embedded_at=99)
     assert (record.topic, record.key) == ("embeddings", "ä".encode())
     assert record.value is not None
     message = Embedding.FromString(record.value)
@@ -42,7 +51,7 @@ def test_embedding() -> None:
 def test_vectors_are_little_endian(dtype: Literal["float32", "float16"], letter: str) -> None:
     """Any language reads the numbers by `<` and the named type."""
     row = embedding("a")
-    record = encoder(dtype).record(LANE, 0, 0, row)
+    record = only(row, encoder(dtype), offset=0, embedded_at=0)
     assert record.value is not None
     assert row.encoded is not None
     message = Embedding.FromString(record.value)
@@ -55,7 +64,7 @@ def test_vectors_are_little_endian(dtype: Literal["float32", "float16"], letter:
 def test_chunks() -> None:
     """Further chunks have their vectors, spans and tokens; the first is the message's own."""
     row = embedding("a", "abcdefghi", 3)
-    record = encoder().record(LANE, 0, 0, row)
+    record = only(row, encoder(), offset=0, embedded_at=0)
     assert record.value is not None
     assert row.encoded is not None
     message = Embedding.FromString(record.value)
@@ -70,18 +79,18 @@ def test_chunks() -> None:
 def test_headers() -> None:
     """A record says which layout and source it has, and carries the document's headers on."""
     row = embedding("a", headers=(("user_id", b"u"), ("traceparent", None)))
-    record = encoder().record(LANE, 42, 0, row)
-    assert record.headers == (
+    record = only(row, encoder(), offset=42, embedded_at=0)
+    assert record.headers == [
         ("headrace-schema", b"1"),
         ("headrace-source", b"docs/3/42"),
         ("user_id", b"u"),
         ("traceparent", None),
-    )
+    ]
 
 
 def test_tombstone() -> None:
     """A deleted document has a null value and the same headers."""
-    record = encoder().record(LANE, 1, 0, tombstone("a"))
+    record = only(tombstone("a"), encoder(), offset=1, embedded_at=0)
     assert (record.topic, record.key, record.value) == ("embeddings", b"a", None)
     assert dict(record.headers)["headrace-source"] == b"docs/3/1"
 
@@ -89,15 +98,15 @@ def test_tombstone() -> None:
 def test_dead_letter() -> None:
     """A dead letter is the original record with three headers more."""
     original = Original(None, b"\xff", (("mine", b"1"), ("headrace-error", b"earlier")))
-    record = encoder().record(LANE, 7, 0, dead_letter("bad_utf8", original))
+    record = only(dead_letter("bad_utf8", original), encoder(), offset=7, embedded_at=0)
     assert (record.topic, record.key, record.value) == ("dead", None, b"\xff")
-    assert record.headers == (
+    assert record.headers == [
         ("mine", b"1"),
         ("headrace-error", b"earlier"),
         ("headrace-error", b"bad_utf8"),
         ("headrace-message", b"what is wrong"),
         ("headrace-source", b"docs/3/7"),
-    )
+    ]
 
 
 def test_one_record_for_each_outcome() -> None:

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.documents import COLUMN_TYPES
-from operators.records import Lane, Metadata
+from operators.records import Lane
 from sinks.schema import ARROW_TYPES, FENCE_KEY, Stamp, TableSchema, row_key
 from tests.samples import (
     DIMENSION,
     LANE,
+    Fields,
     dead_letter,
     embedding,
     encoded,
@@ -72,7 +73,7 @@ def test_keys_are_apart(rows: set[tuple[str, int]]) -> None:
 def test_values_stand_in_their_columns() -> None:
     """A document's row has its values; the typed ones leave `metadata`."""
     schema = TableSchema(DIMENSION, COLUMNS, "some/model")
-    metadata = Metadata('{"price":1.5,"x":1}', '{"x":1}', {"price": 1.5, "category": None})
+    metadata = Fields('{"price":1.5,"x":1}', '{"x":1}', {"price": 1.5, "category": None})
     row = embedding("ä'", "the text", time_ms=99, metadata=metadata)
     [found] = schema.rows(table_rows([outcomes([row], 12)])).to_pylist()
     assert row.encoded is not None
@@ -131,7 +132,7 @@ def test_chunks_are_rows() -> None:
 
 def test_dead_letters_make_no_row() -> None:
     """A dead letter is in its topic, never in the table."""
-    assert table_rows([outcomes([dead_letter(), tombstone("a")])])[0].row.id == "a"
+    assert table_rows([outcomes([dead_letter(), tombstone("a")])])[0].id == "a"
 
 
 def test_a_batch_has_each_key_once() -> None:
@@ -139,7 +140,7 @@ def test_a_batch_has_each_key_once() -> None:
     batches = [outcomes([embedding("a", "1"), embedding("b"), tombstone("a")]), outcomes([], 3)]
     batches.append(outcomes([embedding("a", "2")], 3))
     rows = table_rows(batches)
-    assert sorted((r.row.id, r.stamp.offset) for r in rows) == [("a", 3), ("b", 1)]
+    assert sorted((r.id, r.stamp.offset) for r in rows) == [("a", 3), ("b", 1)]
 
 
 STAMPS = st.builds(

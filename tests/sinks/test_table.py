@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.records import Lane, OutcomeBatch, Row
+from operators.records import Lane, OutcomeBatch
 from recovery.progress import Board
 from recovery.watchdog import Watchdog
 from sinks.errors import SinkError
 from sinks.schema import FENCE_KEY
 from sinks.table import TablePartitionSink, TableSink, _pause
 from telemetry.metrics import Metrics
-from tests.samples import LANE, dead_letter, embedding, outcomes, tombstone
+from tests import samples
+from tests.samples import LANE, Row, dead_letter, embedding, outcomes, tombstone
 from tests.sinks.tables import NEVER, Opened, live, rows_of, store_in
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def test_any_order_of_rows_gives_the_same_table(
     table.commit(*order[:cut])
     if order[cut:]:
         table.commit(*order[cut:])
-    assert live(table.store) == replayed(list(whole.rows))
+    assert live(table.store) == replayed(samples.rows_of(whole))
 
 
 @settings(max_examples=20, deadline=None)

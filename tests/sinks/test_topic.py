@@ -219,8 +219,7 @@ def test_a_crash_within_a_transaction_leaves_nothing(bench: Bench) -> None:
     """What a dead writer had open is settled by the next one and seen by nobody."""
     dead = bench.writer()
     dead._producer.begin_transaction()
-    for record in bench.writing.encoder.records(bench.batch(0, 5)):
-        dead._produce(record)
+    dead._produce(list(bench.writing.encoder.records(bench.batch(0, 5))))
     dead._send_offset(5)
     dead._producer.flush(10)
     after = bench.writer()
