@@ -127,6 +127,14 @@ class Pipeline:
         table = (str(self.folder / "lancedb"), "documents")
         return audit(self.broker.bootstrap_servers, self.topics, self.name, table, expected)
 
+    def progress(self) -> dict[str, int]:
+        """How many offsets each sink has committed, of all partitions together."""
+        offsets = committed_offsets(self.broker.bootstrap_servers, self.topics, self.name)
+        return {
+            "topic": sum(committed for committed, _ in offsets.values()),
+            "table": sum(self._progress().values()),
+        }
+
     def _behind(self) -> int:
         offsets = committed_offsets(self.broker.bootstrap_servers, self.topics, self.name)
         progress = self._progress()
