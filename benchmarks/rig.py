@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.watch import Seen
     from harness.broker import Broker
 
-__all__ = ["PARTITIONS", "Drain", "Freshness", "Rig", "Running", "passed_on"]
+__all__ = ["PARTITIONS", "Drain", "Freshness", "Rig", "Running", "cpu_of", "passed_on"]
 
 PARTITIONS: Final = 2
 _PASSED_ON: Final = ("HEADRACE_MODEL__", "HEADRACE_BATCH__")
@@ -228,7 +228,7 @@ class Running:
 
     def _cpu(self) -> tuple[float, float]:
         """CPU-seconds so far of the flow's processes and of the broker."""
-        return sum(_cpu_of(pid) for pid in self._flow.pids), _cpu_of(self._broker_pid)
+        return sum(cpu_of(pid) for pid in self._flow.pids), cpu_of(self._broker_pid)
 
     def _check(self) -> None:
         if not self._flow.alive:
@@ -242,7 +242,7 @@ def _after(seen: Sequence[Seen], skip_s: float) -> list[Seen]:
     return [one for one in seen if one.event_time >= first + skip_s]
 
 
-def _cpu_of(pid: int) -> float:
+def cpu_of(pid: int) -> float:
     """CPU-seconds of a process and of its children, ended ones that it waited for included."""
     process = psutil.Process(pid)
     total = 0.0

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+import numpy as np
 
 from headrace.v1.embedding_pb2 import Chunk, Embedding, Model, Source
-from operators.records import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from operators.encoding import Encoded
@@ -57,18 +57,46 @@ class MessageEncoder:
         """One record for each outcome, in the batch's order."""
         schema = ("headrace-schema", SCHEMA_VERSION)
         place = f"{batch.lane.topic}/{batch.lane.partition}/"
-        message = self._message(batch)
-        for index, (offset, identity) in enumerate(zip(batch.offsets, batch.ids, strict=True)):
+        carried, dead = batch.headers, batch.dead
+        columns = zip(batch.offsets, batch.ids, self._values(batch), strict=True)
+        for index, (offset, identity, value) in enumerate(columns):
             source = ("headrace-source", f"{place}{offset}".encode())
-            dead = batch.dead.get(index)
-            if dead is not None:
-                yield self._dead_letter(source, dead)
+            if index in dead:
+                yield self._dead_letter(source, dead[index])
                 continue
-            value = None
-            if batch.kinds[index] is not Kind.DELETE:
-                value = self._embedding(message, batch, index)
-            headers: OutputHeaders = [schema, source, *batch.headers.get(index, ())]
+            headers: OutputHeaders = [schema, source]
+            if index in carried:
+                headers += carried[index]
             yield OutputRecord(self.embeddings, identity.encode(), value, headers)
+
+    def _values(self, batch: OutcomeBatch) -> Iterator[bytes | None]:
+        """The embeddings as Protobuf; None for a deletion and for a dead letter."""
+        # One message, filled in again for each document, for what changes from one to the next.
+        source = Source(topic=batch.lane.topic, partition=batch.lane.partition)
+        message = Embedding(embedded_at_ms=batch.embedded_at, source=source)
+        source, model = message.source, self._model
+        columns = zip(
+            batch.offsets,
+            batch.ids,
+            batch.event_times,
+            batch.metadata.json,
+            batch.encoded,
+            strict=True,
+        )
+        for offset, identity, event_time, metadata, encoded in columns:
+            if encoded is None:
+                yield None
+                continue
+            source.offset = offset
+            message.id = identity
+            message.event_time_ms = event_time
+            message.metadata_json = metadata or ""
+            message.tokens = encoded.tokens
+            message.truncated = encoded.truncated
+            message.dimension = encoded.vectors.shape[1]
+            # Serialised messages behind one another are one message: Protobuf's own rule, which
+            # saves copying the vector into a message and out of it again.
+            yield b"".join((message.SerializeToString(), model, *self._vectors(encoded)))
 
     def _dead_letter(self, source: tuple[str, bytes], dead: DeadLetter) -> OutputRecord:
         headers: OutputHeaders = [
@@ -79,34 +107,19 @@ class MessageEncoder:
         ]
         return OutputRecord(self.dead_letters, dead.original.key, dead.original.value, headers)
 
-    def _message(self, batch: OutcomeBatch) -> Embedding:
-        """What changes from one document to the next, to be filled in again for each."""
-        source = Source(topic=batch.lane.topic, partition=batch.lane.partition)
-        return Embedding(embedded_at_ms=batch.embedded_at, source=source)
-
-    def _embedding(self, message: Embedding, batch: OutcomeBatch, index: int) -> bytes:
-        encoded = batch.encoded[index]
-        assert encoded is not None
-        message.id = batch.ids[index]
-        message.event_time_ms = batch.event_times[index]
-        message.source.offset = batch.offsets[index]
-        message.tokens = encoded.tokens
-        message.truncated = encoded.truncated
-        message.metadata_json = batch.metadata.json[index] or ""
-        message.dimension = encoded.vectors.shape[1]
-        first = self._vector(encoded.vectors[0])
-        # Serialised messages behind one another are one message: Protobuf's own rule, which saves
-        # copying the vector into a message and out of it again.
-        parts = [message.SerializeToString(), self._model, _vector_head(len(first)), first]
-        if len(encoded.vectors) > 1:
-            parts.append(self._further(encoded))
-        return b"".join(parts)
+    def _vectors(self, encoded: Encoded) -> tuple[bytes, ...]:
+        """The vectors' fields: the first chunk's, and the message's further chunks."""
+        if len(encoded.vectors) == 1:
+            only = self._numbers(encoded.vectors)
+            return _vector_head(len(only)), only
+        first = self._numbers(encoded.vectors[0])
+        return _vector_head(len(first)), first, self._further(encoded)
 
     def _further(self, encoded: Encoded) -> bytes:
         """The second and further chunks."""
         rows = zip(encoded.vectors[1:], encoded.spans[1:], encoded.chunk_tokens[1:], strict=True)
         chunks = [
-            Chunk(vector=self._vector(vector), start=start, end=end, tokens=tokens)
+            Chunk(vector=self._numbers(vector), start=start, end=end, tokens=tokens)
             for vector, (start, end), tokens in rows
         ]
         return Embedding(chunks=chunks).SerializeToString()
@@ -117,9 +130,15 @@ class MessageEncoder:
         model = Model(name=self.model_name, fingerprint=self.fingerprint)
         return Embedding(dtype=self.dtype, model=model).SerializeToString()
 
-    def _vector(self, vector: NDArray[np.float32]) -> bytes:
-        # "<": little-endian also on a machine that isn't; no copy on one that is.
-        return vector.astype("<f4" if self.dtype == "float32" else "<f2", copy=False).tobytes()
+    def _numbers(self, vector: NDArray[np.float32]) -> bytes:
+        if vector.dtype != self._stored:
+            vector = vector.astype(self._stored)
+        return vector.tobytes()
+
+    @cached_property
+    def _stored(self) -> np.dtype[Any]:
+        # "<": little-endian also on a machine that isn't.
+        return np.dtype("<f4" if self.dtype == "float32" else "<f2")
 
 
 @cache

@@ -125,8 +125,10 @@ class LaneReader:
         taken: list[Message] = []
         size = 0
         end = self._next
-        while self._events and len(taken) < min(room, BATCH_RECORDS):
-            message = self._events[0]
+        events = self._events
+        limit = min(room, BATCH_RECORDS)
+        while events and len(taken) < limit:
+            message = events[0]
             error = message.error()
             if error is not None:
                 end = max(end, self._passed(message, error))
@@ -135,12 +137,13 @@ class LaneReader:
                 if taken and size > BATCH_BYTES:
                     break
                 taken.append(message)
-                end = _offset(message) + 1
-            self._events.popleft()
+            events.popleft()
+        if taken:
+            end = max(end, _offset(taken[-1]) + 1)
         if end == self._next:
             return None
         start, self._next = self._next, end
-        return _columns(self.lane, start, end, taken, drained=not self._events)
+        return _columns(self.lane, start, end, taken, drained=not events)
 
     def _passed(self, message: Message, error: KafkaError) -> int:
         """The next offset that an event which is no record stands for."""
