@@ -68,7 +68,11 @@ class RemoteWriter:
         theirs.close()
         self._listener = threading.Thread(target=self._listen, name="table writer", daemon=True)
         self._listener.start()
-        opened = self._ask(opening)
+        try:
+            opened = self._ask(opening)
+        except SinkError:
+            self.close()
+            raise
         assert isinstance(opened, Opened)
         self.opened = opened
 

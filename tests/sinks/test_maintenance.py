@@ -83,22 +83,87 @@ def test_time_zone_does_not_move_the_limit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_compaction_keeps_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small files become few, with the same rows, and the writer goes on."""
-    monkeypatch.setattr(maintenance, "MAX_FRAGMENTS", 4)
+    monkeypatch.setattr(maintenance, "FAN_OUT", 4)
     table = Table(store_in(tmp_path))
     for first in range(8):
         table.commit(outcomes([embedding(f"{first}"), embedding("same", f"{first}")], 2 * first))
     before = table.rows
     fragments = len(table.writer._dataset.get_fragments())
-    upkeep, clock = kept(table, NEVER)
-    upkeep.run(table.writer._dataset)
-    assert len(table.writer._dataset.get_fragments()) == fragments
-    clock.now += maintenance.COMPACT_EVERY_S + 1
+    upkeep, _ = kept(table, NEVER)
     upkeep.run(table.writer._dataset)
     assert len(table.writer._dataset.get_fragments()) < fragments
     assert table.rows == before
     table.commit(outcomes([embedding("more")], 16))
     assert len(table.rows) == len(before) + 1
     assert table.progress == {LANE.key: 17}
+
+
+def sizes(table: Table) -> list[int]:
+    """The rows of each of the table's files, gone ones included."""
+    return [file.physical_rows for file in table.store.open().get_fragments()]
+
+
+def test_large_files_are_not_written_again_for_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that have reached a tier stay as they are until there are many of their size."""
+    monkeypatch.setattr(maintenance, "FAN_OUT", 2)
+    monkeypatch.setattr(maintenance, "TIERS", (10, 100))
+    rng = np.random.default_rng(0)
+    table = Table(store_in(tmp_path))
+    upkeep, _ = kept(table, NEVER)
+    upkeep.run(table.writer._dataset)
+    offset = 0
+    seen: list[int] = []
+    for _ in range(12):
+        table.commit(random_batch(4, offset, rng))
+        offset += 4
+        upkeep.run(table.writer._dataset)
+        seen.append(len(sizes(table)))
+    assert max(seen) <= 5
+    assert len(table.rows) == 48
+    assert table.progress == {LANE.key: 48}
+    # Within the next commits only files below the smallest tier change.
+    large = {
+        file.fragment_id for file in table.store.open().get_fragments() if file.physical_rows >= 10
+    }
+    assert large
+
+
+def test_worn_files_are_written_anew(tmp_path: Path) -> None:
+    """A file most of whose rows have been replaced loses them, though there are few files."""
+    rng = np.random.default_rng(0)
+    table = Table(store_in(tmp_path))
+    table.commit(random_batch(20, 0, rng))
+    table.commit(
+        OutcomeBatch(LANE, 20, 30, 1000, range(20, 30), [0] * 10, random_batch(10, 0, rng).rows)
+    )
+    before = table.rows
+    assert sum(sizes(table)) > 30
+    upkeep, clock = kept(table, NEVER)
+    clock.now += maintenance.HOUSEKEEPING_S + 1
+    upkeep.run(table.writer._dataset)
+    assert sum(sizes(table)) == 21
+    assert table.rows == before
+    table.commit(outcomes([embedding("more")], 30))
+    assert table.progress == {LANE.key: 31}
+
+
+def test_versions_that_nobody_reads_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old versions go, beside the commits; the newest stays, and the writer goes on."""
+    monkeypatch.setattr(maintenance, "KEEP_VERSIONS", timedelta(0))
+    table = Table(store_in(tmp_path))
+    for first in range(4):
+        table.commit(outcomes([embedding(f"{first}")], first))
+    upkeep, clock = kept(table, NEVER)
+    clock.now += maintenance.CLEAN_EVERY_S + 1
+    upkeep.run(table.writer._dataset)
+    until(lambda: not indexing(upkeep))
+    assert len(table.store.open().versions()) == 1
+    table.commit(outcomes([embedding("more")], 4))
+    assert len(table.rows) == 5
 
 
 def test_few_files_are_left_alone(tmp_path: Path) -> None:
@@ -132,7 +197,7 @@ def random_batch(rows: int, first: int, rng: np.random.Generator) -> OutcomeBatc
 
 def indexing(upkeep: Maintenance) -> bool:
     """Whether the index is being worked on."""
-    return upkeep._indexing is not None and upkeep._indexing.is_alive()
+    return upkeep._aside is not None and upkeep._aside.is_alive()
 
 
 def indices(dataset: lance.LanceDataset) -> list[str]:
