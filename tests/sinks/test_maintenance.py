@@ -133,9 +133,7 @@ def test_worn_files_are_written_anew(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     table = Table(store_in(tmp_path))
     table.commit(random_batch(20, 0, rng))
-    table.commit(
-        OutcomeBatch(LANE, 20, 30, 1000, range(20, 30), [0] * 10, random_batch(10, 0, rng).rows)
-    )
+    table.commit(replace(random_batch(10, 0, rng), start=20, end=30, offsets=list(range(20, 30))))
     before = table.rows
     assert sum(sizes(table)) > 30
     upkeep, clock = kept(table, NEVER)
