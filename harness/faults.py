@@ -152,6 +152,13 @@ class Trial:
         self.flow.kill(one)
         self._note(f"kill -9 {'all' if one is None else one}")
 
+    def kill_writer(self) -> None:
+        """Kill the process that writes the table, and no other, at a random moment."""
+        self.await_progress()
+        time.sleep(self._random.uniform(0.0, 0.5))
+        self._wait(self.flow.kill_writer, PROGRESS_S, "writer")
+        self._note("kill -9 the table's writer")
+
     def kill_between_commits(self, ahead: str, within_s: float = 5.0) -> None:
         """Kill when one sink has committed what the other has not.
 

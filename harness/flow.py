@@ -4,7 +4,9 @@
 does for a user, a restart whenever it ends.
 """
 
+import contextlib
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -13,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
+import psutil
 from bytewax.recovery import init_db_dir
 
 from harness.process import HOST, Child, HarnessError, free_port
@@ -22,6 +25,7 @@ __all__ = ["RECOVERY_PARTITIONS", "Flow", "Supervised"]
 # Fixed for the life of a recovery folder: the most workers that a flow started here may have.
 RECOVERY_PARTITIONS = 4
 _POLL_S = 0.02
+_WRITER = "sinks.process"
 
 
 class Flow:
@@ -82,6 +86,19 @@ class Flow:
         """Of each process the exit code, minus the signal that killed it, None while it runs."""
         return [child.exit_code for child in self._children]
 
+    @property
+    def writers(self) -> list[int]:
+        """The process ids of the table's writers: one, once the table's part is built."""
+        found: list[int] = []
+        for child in self._children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [
+                    one.pid
+                    for one in psutil.Process(child.pid).children()
+                    if _WRITER in one.cmdline()
+                ]
+        return found
+
     def start(self) -> Self:
         """Starts it, without waiting for its first record.
 
@@ -106,6 +123,14 @@ class Flow:
         for child in self._chosen(process):
             child.kill()
         return self.exit_codes
+
+    def kill_writer(self) -> bool:
+        """Ends by -9 the table's writer alone; whether there was one."""
+        writers = self.writers
+        for pid in writers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(writers)
 
     def terminate(self, grace_s: float = 20) -> list[int]:
         """Asks all processes to end, and kills those that do not within `grace_s` seconds.
@@ -225,6 +250,11 @@ class Supervised:
         """Ends by -9 all processes, or the one of that index; a restart follows."""
         with self._changing:
             self.flow.kill(process)
+
+    def kill_writer(self) -> bool:
+        """Ends by -9 the table's writer alone, and with it its worker; a restart follows."""
+        with self._changing:
+            return self.flow.kill_writer()
 
     def pause(self, process: int | None = None) -> None:
         """Makes all processes, or the one of that index, hang until `resume`."""

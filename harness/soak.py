@@ -33,7 +33,7 @@ KILLS: Final = 20
 
 
 def workers(trial: Trial) -> TrialResult:
-    """Two workers: 20 kills, one loss of the recovery folder, one change to three workers."""
+    """Two workers: 20 kills, some of the writer alone, a lost recovery folder, a third worker."""
     with trial:
         for number in range(KILLS):
             if number == KILLS // 3:
@@ -42,18 +42,22 @@ def workers(trial: Trial) -> TrialResult:
                 trial.rescale(workers=3)
             elif number % 3 == 0:
                 trial.kill_between_commits("table" if number % 2 else "topic")
+            elif number % 3 == 1:
+                trial.kill_writer()
             else:
                 trial.kill_at_random()
         return trial.finish()
 
 
 def processes(trial: Trial) -> TrialResult:
-    """Two processes of one worker: one of them, or both, killed 20 times."""
+    """Two processes of one worker: one, both, or the table's writer alone, killed 20 times."""
     trial.workers, trial.processes = 1, 2
     with trial:
         for number in range(KILLS):
             if number % 4 == 0:
                 trial.kill_between_commits("table" if number % 8 else "topic")
+            elif number % 4 == 1:
+                trial.kill_writer()
             else:
                 trial.kill_at_random()
         return trial.finish()

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
 
 from operators.records import Lane
 from sinks.schema import Stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import lance
 
-    from sinks.schema import TableRow, TableSchema
+    from sinks.schema import TableSchema
 
-__all__ = ["all_chunks", "has_chunks"]
+__all__ = ["has_chunks", "settled"]
+
+_COLUMNS: Final = ("id", "chunk", "deleted", "source_partition", "source_offset", "event_time")
 
 
 def has_chunks(dataset: lance.LanceDataset) -> bool:
@@ -22,10 +27,8 @@ def has_chunks(dataset: lance.LanceDataset) -> bool:
     return bool(dataset.count_rows(filter="chunk > 0 AND NOT deleted"))
 
 
-def all_chunks(
-    dataset: lance.LanceDataset, schema: TableSchema, heads: Sequence[TableRow]
-) -> list[TableRow]:
-    """The rows of every chunk of some documents, and tombstones for those they no longer have.
+def settled(dataset: lance.LanceDataset, schema: TableSchema, rows: pa.Table) -> pa.Table:
+    """Of some documents' rows those that win, and tombstones for chunks that they no longer have.
 
     The table's guard judges each row by itself, so a write that loses as a whole is left out
     here: its further chunks would meet no row to lose against. The table's one writer asks, so
@@ -34,16 +37,44 @@ def all_chunks(
     Args:
         dataset: The table as it stands.
         schema: Its schema.
-        heads: The documents' first rows.
+        rows: All chunks of each document, of that schema.
     """
-    held = _held(dataset, schema, [head.id for head in heads])
-    rows: list[TableRow] = []
-    for head in heads:
-        stamp, further = held.get(head.id, (None, ()))
-        if stamp is None or head.stamp.beats(stamp):
-            stale = [chunk for chunk in further if chunk >= head.chunks]
-            rows += [head.with_chunk(chunk) for chunk in (*range(head.chunks), *stale)]
-    return rows
+    writes = _writes(schema, rows)
+    held = _held(dataset, schema, {identity for identity, _, _ in writes})
+    lost: set[str] = set()
+    heads: list[int] = []
+    stale: list[int] = []
+    counts = Counter(identity for identity, _, _ in writes)
+    for index, (identity, chunk, stamp) in enumerate(writes):
+        before, further = held.get(identity, (None, ()))
+        if before is not None and not stamp.beats(before):
+            lost.add(identity)
+        elif not chunk:
+            gone = [number for number in further if number >= counts[identity]]
+            heads += [index] * len(gone)
+            stale += gone
+    kept = [index for index, (identity, _, _) in enumerate(writes) if identity not in lost]
+    return pa.concat_tables([_take(rows, kept), schema.tombstones(_take(rows, heads), stale)])
+
+
+def _writes(schema: TableSchema, rows: pa.Table) -> list[tuple[str, int, Stamp]]:
+    """Of each row its document, its chunk and its write."""
+    found = rows.select(_columns(schema)).to_pylist()
+    return [(row["id"], row["chunk"], _stamp(row)) for row in found]
+
+
+def _take(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
+    return rows.take(pa.array(indices, pa.int64()))
+
+
+def _columns(schema: TableSchema) -> list[str]:
+    topic = ["source_topic"] if schema.several_topics else []
+    return [*_COLUMNS, *topic]
+
+
+def _stamp(row: Mapping[str, Any]) -> Stamp:
+    lane = Lane(row.get("source_topic", ""), row["source_partition"])
+    return Stamp(lane, row["source_offset"], round(row["event_time"].timestamp() * 1000))
 
 
 def _held(
@@ -53,16 +84,12 @@ def _held(
     if not ids:
         return {}
     quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
-    topic = ["source_topic"] if schema.several_topics else []
-    columns = ["id", "chunk", "deleted", "source_partition", "source_offset", "event_time"]
-    found = dataset.to_table(columns=columns + topic, filter=f"id IN ({quoted})")
+    found = dataset.to_table(columns=_columns(schema), filter=f"id IN ({quoted})")
     stamps: dict[str, Stamp | None] = {}
     further: dict[str, list[int]] = {}
     for row in found.to_pylist():
         if not row["chunk"]:
-            lane = Lane(row.get("source_topic", ""), row["source_partition"])
-            time_ms = round(row["event_time"].timestamp() * 1000)
-            stamps[row["id"]] = Stamp(lane, row["source_offset"], time_ms)
+            stamps[row["id"]] = _stamp(row)
         elif not row["deleted"]:
             further.setdefault(row["id"], []).append(row["chunk"])
     return {i: (stamps.get(i), further.get(i, [])) for i in stamps.keys() | further.keys()}

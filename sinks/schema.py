@@ -24,6 +24,7 @@ __all__ = [
     "TableRow",
     "TableSchema",
     "row_key",
+    "table_rows",
     "winning_heads",
 ]
 
@@ -111,9 +112,8 @@ class TableRow:
 
     @property
     def deleted(self) -> bool:
-        """Whether the row is a tombstone: of its document, or of a chunk that it no longer has."""
-        encoded = self.encoded
-        return encoded is None or self.chunk >= len(encoded.vectors)
+        """Whether the row is a tombstone."""
+        return self.encoded is None
 
 
 def winning_heads(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
@@ -139,6 +139,12 @@ def _beats(batch: OutcomeBatch, index: int, held: tuple[OutcomeBatch, int]) -> b
 
 def _stamp(batch: OutcomeBatch, index: int) -> Stamp:
     return Stamp(batch.lane, batch.offsets[index], batch.event_times[index])
+
+
+def table_rows(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
+    """The rows of all chunks of the documents in some batches: each key once."""
+    heads = winning_heads(batches)
+    return [head.with_chunk(chunk) for head in heads for chunk in range(head.chunks)]
 
 
 @dataclass(frozen=True)
@@ -258,10 +264,30 @@ class TableSchema:
         }
         return self._table(columns)
 
+    def tombstones(self, heads: pa.Table, chunks: Sequence[int]) -> pa.Table:
+        """Tombstones of chunks that documents no longer have.
+
+        Args:
+            heads: The row of each chunk's document that takes it away, of this schema.
+            chunks: The number of each chunk.
+        """
+        emptied = ["vector", "text", "metadata", *self.columns]
+        keys = [row_key(*row) for row in zip(heads.column("id").to_pylist(), chunks, strict=True)]
+        changed: dict[str, Any] = {
+            **{name: pa.nulls(len(heads), self.arrow.field(name).type) for name in emptied},
+            "tokens": [0] * len(heads),
+            "truncated": [False] * len(heads),
+            "deleted": [True] * len(heads),
+            "chunk": chunks,
+            "key": keys,
+        }
+        kept = {name: heads.column(name) for name in self.arrow.names if name not in changed}
+        return self._table({**kept, **changed})
+
     def _table(self, columns: Mapping[str, Any]) -> pa.Table:
         arrays = [
             columns[f.name]
-            if isinstance(columns[f.name], pa.Array)
+            if isinstance(columns[f.name], pa.Array | pa.ChunkedArray)
             else pa.array(columns[f.name], f.type)
             for f in self.arrow
         ]

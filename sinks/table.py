@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -10,14 +11,20 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from operators.window import Window
 from recovery.watchdog import ending
 from sinks.committer import Committer
+from sinks.pace import Pace
+from sinks.remote import RemoteWriter
+from sinks.schema import table_rows
 from sinks.seam import check_seam
-from sinks.writer import TableWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from operators.records import OutcomeBatch
     from recovery.progress import Board
     from recovery.watchdog import Watchdog
     from sinks.maintenance import Upkeep
+    from sinks.protocol import Writer
+    from sinks.schema import TableSchema
     from sinks.store import TableStore
     from telemetry.metrics import Metrics
 
@@ -25,14 +32,6 @@ __all__ = ["TablePartitionSink", "TableSink"]
 
 COMMIT_ROWS: Final = 5000
 """The most rows in one commit, where a backlog of windows waits for one."""
-
-
-def _pause(took: float) -> float:
-    """Rest three times as long as a commit took, so that commits leave the core to the model.
-
-    What arrives meanwhile shares the next one; after a quiet moment the next one comes at once.
-    """
-    return min(3 * took, 0.5)
 
 
 @dataclass
@@ -70,34 +69,48 @@ class TableSink(FixedPartitionedSink[Window, None]):
         resume_state: None,  # noqa: ARG002 - the fence row is the state
     ) -> TablePartitionSink:
         """Open the table for writing."""
-        make = ending(TableWriter)
-        writer = make(self.store, self.upkeep, self.max_chunks, self.board, self.metrics)
-        return TablePartitionSink(writer, self.board, self.watchdog)
+        writer = ending(RemoteWriter.open)(self.store, self.upkeep, self.max_chunks)
+        return TablePartitionSink(
+            writer, self.store.schema, self.board, self.watchdog, self.metrics
+        )
 
 
 class TablePartitionSink(StatefulSinkPartition[Window, None]):
-    """The part: queues batches for the writer's thread, once each.
+    """The part: queues batches for its thread, once each, which hands them to the writer.
 
     Steps 4 and 7 of `recovery.progress`.
 
     Args:
         writer: Writes the table.
+        schema: The table's.
         board: Where progress is posted.
         watchdog: Watches each commit.
+        metrics: Where to count.
     """
 
-    def __init__(self, writer: TableWriter, board: Board, watchdog: Watchdog) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        schema: TableSchema,
+        board: Board,
+        watchdog: Watchdog,
+        metrics: Metrics,
+    ) -> None:
+        self._writer = writer
+        self._schema = schema
         self._board = board
-        self._floor = dict(writer.fence.progress)
+        self._metrics = metrics
+        self._pace = Pace()
+        self._floor = dict(writer.opened.progress)
+        metrics.index_size.set(writer.opened.rows)
         self._next: dict[str, int] = {}
         self._committer: Committer[OutcomeBatch] = Committer(
             "table commit",
-            writer.commit,
+            self._commit,
             len,
             watchdog,
             rows=COMMIT_ROWS,
-            pause=_pause,
-            idle=writer.idle,
+            pause=self._pace.rest,
         )
 
     def write_batch(self, values: list[Window]) -> None:
@@ -112,6 +125,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
     def close(self) -> None:
         """Commit what is queued."""
         self._committer.close()
+        self._writer.close()
 
     def _write(self, batch: OutcomeBatch) -> None:
         lane = batch.lane.key
@@ -123,3 +137,25 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         fresh = batch.since(self._floor.get(lane, -1))
         if fresh is not None:
             self._committer.put(fresh)
+
+    def _commit(self, batches: Sequence[OutcomeBatch]) -> None:
+        """Merge batches and their progress in one commit.
+
+        Raises:
+            SinkError: The table can't be written, or another writer has taken it over.
+        """
+        self._await_patches(batches)
+        started = time.monotonic()
+        progress = {batch.lane.key: batch.end for batch in batches}
+        written = self._writer.commit(self._schema.rows(table_rows(batches)), progress)
+        for lane, next_offset in progress.items():
+            self._board.post("table", lane, next_offset)
+        self._metrics.committed("table", batches, time.monotonic() - started)
+        self._metrics.index_size.set(written.rows)
+        self._pace.spent(written.cpu_s)
+
+    def _await_patches(self, batches: Sequence[OutcomeBatch]) -> None:
+        """Hold back a commit until the topic has its records that depend on the row before."""
+        for batch in batches:
+            if batch.has_patch:
+                self._board.wait_for("topic", batch.lane.key, batch.end)

@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sinks.chunks import all_chunks, has_chunks
+from sinks.chunks import has_chunks, settled
 from sinks.errors import SinkError
 from sinks.maintenance import Maintenance
-from sinks.schema import winning_heads
 from sinks.store import LANCE_ERRORS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from operators.records import OutcomeBatch
-    from recovery.progress import Board
     from sinks.maintenance import Upkeep
-    from sinks.schema import TableRow
     from sinks.store import Fence, TableStore
-    from telemetry.metrics import Metrics
 
 __all__ = ["TableWriter"]
 
@@ -42,47 +37,54 @@ class TableWriter:
         store: The table.
         upkeep: How it is kept.
         max_chunks: The most rows a document can have.
-        board: Where progress is posted.
-        metrics: Where to count.
 
     Raises:
         SinkError: The table can't be opened, or holds a key twice.
+
+    Attributes:
+        fence: The fence row of its last commit.
+        rows: The table's rows, tombstones and the fence row included.
     """
 
-    def __init__(
-        self,
-        store: TableStore,
-        upkeep: Upkeep,
-        max_chunks: int,
-        board: Board,
-        metrics: Metrics,
-    ) -> None:
+    def __init__(self, store: TableStore, upkeep: Upkeep, max_chunks: int) -> None:
         self._store = store
-        self._board = board
-        self._metrics = metrics
         self._name = uuid.uuid4().hex
         self._maintenance = Maintenance(store, upkeep)
         self._maintenance.sweep()
         self._dataset = store.open()
         with store.reading():
-            self._check_keys()
+            self.rows = self._check_keys()
             self._chunked = max_chunks > 1 or has_chunks(self._dataset)
         self.fence: Fence = self._take_over()
 
-    def commit(self, batches: Sequence[OutcomeBatch]) -> None:
-        """Merge batches and their progress in one commit.
+    def commit(self, rows: pa.Table, progress: Mapping[str, int]) -> None:
+        """Merge rows and progress in one commit, on the table's newest version.
+
+        Lance itself would retry a conflicting merge and not ask whose the newer version is.
+
+        Args:
+            rows: Of the table's schema, each key once, a document's chunks in their order.
+            progress: The next offset of each lane that they bring on, by the lane's key.
 
         Raises:
             SinkError: The table can't be written, or another writer has taken it over.
         """
-        self._await_patches(batches)
-        started = time.monotonic()
-        progress = {batch.lane.key: batch.end for batch in batches}
-        self._merge(winning_heads(batches), progress)
-        for lane, next_offset in progress.items():
-            self._board.post("table", lane, next_offset)
-        self._metrics.committed("table", batches, time.monotonic() - started)
-        self._keep_up()
+        for _ in range(CONFLICT_RETRIES):
+            self._refresh()
+            fence = self.fence.after(self._name, progress)
+            if self._try_merge(rows, fence):
+                self.fence = fence
+                return
+        raise SinkError(f"table.name: {self._store.name}: others write to it without a pause")
+
+    def keep_up(self) -> None:
+        """Do what upkeep is due.
+
+        Raises:
+            SinkError: The table can't be written.
+        """
+        with self._store.writing():
+            self._maintenance.run(self._dataset)
 
     def idle(self) -> None:
         """Nothing to commit: see whether this is still the writer, and keep the table up.
@@ -91,44 +93,30 @@ class TableWriter:
             SinkError: Another writer has taken the table over, or it can't be kept up.
         """
         self._refresh()
-        self._keep_up()
+        self.keep_up()
 
     def _take_over(self) -> Fence:
         """Write this writer's name into the fence: the one before it sees that and ends."""
         for _ in range(CONFLICT_RETRIES):
             held = self._store.fence(self._dataset)
             fence = held.after(self._name, {})
-            if self._try_merge([], fence):
+            if self._try_merge(self._store.schema.arrow.empty_table(), fence):
                 return fence
             self._latest()
         raise SinkError(f"table.name: {self._store.name}: others write to it without a pause")
 
-    def _merge(self, heads: list[TableRow], progress: Mapping[str, int]) -> None:
-        """Commit on the table's newest version, as long as that is this writer's.
-
-        Lance itself would retry a conflicting merge and not ask whose the newer version is.
-        """
-        for _ in range(CONFLICT_RETRIES):
-            self._refresh()
-            fence = self.fence.after(self._name, progress)
-            if self._try_merge(heads, fence):
-                self.fence = fence
-                return
-        raise SinkError(f"table.name: {self._store.name}: others write to it without a pause")
-
-    def _try_merge(self, heads: list[TableRow], fence: Fence) -> bool:
+    def _try_merge(self, rows: pa.Table, fence: Fence) -> bool:
         """Commit rows and a fence; whether no one else committed meanwhile."""
+        schema = self._store.schema
         with self._store.writing():
-            rows = heads
             if self._chunked:
-                rows = all_chunks(self._dataset, self._store.schema, heads)
-            now_ms = time.time_ns() // 1_000_000
-            mark = self._store.schema.fence(fence.json(), fence.sequence, now_ms)
-            merged = pa.concat_tables([self._store.schema.rows(rows), mark]) if rows else mark
+                rows = settled(self._dataset, schema, rows)
+            mark = schema.fence(fence.json(), fence.sequence, time.time_ns() // 1_000_000)
+            merged = pa.concat_tables([rows, mark])
             try:
                 (
                     self._dataset.merge_insert("key")
-                    .when_matched_update_all(self._store.schema.guard)
+                    .when_matched_update_all(schema.guard)
                     .when_not_matched_insert_all()
                     .use_index(False)  # noqa: FBT003 - Lance's own signature
                     .conflict_retries(0)
@@ -138,7 +126,7 @@ class TableWriter:
                 if _is_conflict(error):
                     return False
                 raise
-            self._metrics.index_size.set(self._dataset.count_rows())
+            self.rows = self._dataset.count_rows()
         return True
 
     def _refresh(self) -> None:
@@ -161,22 +149,13 @@ class TableWriter:
         with self._store.reading():
             self._dataset.checkout_latest()  # type: ignore[no-untyped-call]  # Lance's own gap
 
-    def _keep_up(self) -> None:
-        with self._store.writing():
-            self._maintenance.run(self._dataset)
-
-    def _await_patches(self, batches: Sequence[OutcomeBatch]) -> None:
-        """Hold back a commit until the topic has its records that depend on the row before."""
-        for batch in batches:
-            if batch.has_patch:
-                self._board.wait_for("topic", batch.lane.key, batch.end)
-
-    def _check_keys(self) -> None:
+    def _check_keys(self) -> int:
+        """How many rows there are."""
         keys = self._dataset.to_table(columns=["key"]).column("key")
-        self._metrics.index_size.set(len(keys))
         double = len(keys) - pc.count_distinct(keys.cast(pa.binary())).as_py()
         if double:
             raise SinkError(
                 f"table.name: {self._store.name}: {double} keys stand in it twice, so something "
                 "else has written to it; set another table.name to build it anew from the topic"
             )
+        return len(keys)

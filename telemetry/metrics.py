@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter as Counting
 from typing import TYPE_CHECKING, Final
@@ -80,10 +81,8 @@ class Metrics:
         )
 
     def _define_process(self) -> None:
-        process = psutil.Process()
-        process.cpu_percent()  # the first call only sets the point to measure from
-        gauge = self._gauge("cpu_utilization", "Cores that this process uses, since the last look.")
-        gauge.set_function(lambda: process.cpu_percent() / 100)
+        text = "Cores that this process and its table writer use, since the last look."
+        self._gauge("cpu_utilization", text).set_function(_Cores())
 
     def serve(self, address: str, port: int) -> None:
         """Serve `/metrics` from a daemon thread.
@@ -122,3 +121,25 @@ class Metrics:
             if sink == "topic":
                 for dead in batch.dead.values():
                     self.dead_letters.labels(dead.code).inc()
+
+
+class _Cores:
+    """CPU-seconds a second of this process and its children, since the call before."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._seen = self._spent(), time.monotonic()
+
+    def __call__(self) -> float:
+        spent, now = self._spent(), time.monotonic()
+        before, since = self._seen
+        self._seen = spent, now
+        return max(0.0, spent - before) / max(now - since, 1e-3)
+
+    def _spent(self) -> float:
+        total = 0.0
+        for one in (self._process, *self._process.children()):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = one.cpu_times()
+                total += times.user + times.system
+        return total

@@ -21,7 +21,6 @@ from operators.records import (
     Outcome,
     OutcomeBatch,
 )
-from sinks.schema import TableRow, winning_heads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -194,9 +193,3 @@ def until(done: Callable[[], bool], timeout_s: float = 10.0) -> None:
     while not done():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.005)
-
-
-def table_rows(batches: Sequence[OutcomeBatch]) -> list[TableRow]:
-    """The rows of all chunks that some batches make of an empty table."""
-    heads = winning_heads(batches)
-    return [head.with_chunk(chunk) for head in heads for chunk in range(head.chunks)]

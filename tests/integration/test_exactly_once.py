@@ -32,6 +32,19 @@ def test_kills_of_one_of_two_processes(broker: Broker, tmp_path: Path, texts: li
     assert result.clean, str(result)
 
 
+def test_kills_of_the_tables_writer(broker: Broker, tmp_path: Path, texts: list[str]) -> None:
+    """The process that writes the table, killed alone, ends the flow; the restart is exact."""
+    with Trial(broker, tmp_path, texts, records=2000, processes=2, rate=150, seed=16) as trial:
+        for _ in range(3):
+            trial.kill_writer()
+            trial.await_progress()
+        result = trial.finish()
+        log = trial.flow.log_text()
+    assert result.clean, str(result)
+    assert "headrace: table writer: process" in log
+    assert trial.flow.restarts >= 3
+
+
 def test_a_second_copy_fences_the_first(broker: Broker, tmp_path: Path, texts: list[str]) -> None:
     """The first copy ends by itself with an error, and no record has two outcomes or two rows."""
     with Trial(broker, tmp_path, texts, records=2000, rate=150, seed=13) as trial:

@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from recovery.progress import Board
+from recovery.watchdog import Watchdog
 from sinks.maintenance import Upkeep
-from sinks.schema import TableSchema
+from sinks.protocol import Opened, Written
+from sinks.schema import TableSchema, table_rows
 from sinks.store import TableStore
+from sinks.table import TablePartitionSink
 from sinks.writer import TableWriter
 from telemetry.metrics import Metrics
 from tests.samples import DIMENSION, LANE
@@ -16,6 +19,8 @@ from tests.samples import DIMENSION, LANE
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    import pyarrow as pa
 
     from operators.records import OutcomeBatch
 
@@ -37,8 +42,35 @@ def store_in(
 
 
 @dataclass
-class Opened:
-    """A table with a writer."""
+class LocalWriter:
+    """The writer in this process, with its upkeep after each commit."""
+
+    writer: TableWriter
+
+    def __post_init__(self) -> None:
+        self.opened = Opened(self.writer.fence.progress, self.writer.rows)
+
+    def commit(self, rows: pa.Table, progress: Mapping[str, int]) -> Written:
+        """Commit."""
+        self.writer.commit(rows, progress)
+        self.writer.keep_up()
+        return Written(self.writer.rows, 0.0)
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+@dataclass
+class Table:
+    """A table with a writer in this process, and the sink's part before it.
+
+    Attributes:
+        store: The table.
+        upkeep: How it is kept.
+        max_chunks: The most rows a document can have.
+        board: Where progress is posted.
+        metrics: Where it is counted.
+    """
 
     store: TableStore
     upkeep: Upkeep = NEVER
@@ -48,15 +80,17 @@ class Opened:
 
     def __post_init__(self) -> None:
         self.store.ensure()
-        self.writer = TableWriter(
-            self.store, self.upkeep, self.max_chunks, self.board, self.metrics
-        )
+        self.writer = TableWriter(self.store, self.upkeep, self.max_chunks)
 
     def commit(self, *batches: OutcomeBatch) -> None:
-        """Commit batches together, as if the topic had them."""
-        for batch in batches:
-            self.board.post("topic", batch.lane.key, batch.end)
-        self.writer.commit(batches)
+        """Commit batches together, without a part."""
+        progress = {batch.lane.key: batch.end for batch in batches}
+        self.writer.commit(self.store.schema.rows(table_rows(batches)), progress)
+
+    def part(self) -> TablePartitionSink:
+        """The sink's part around the writer."""
+        writer, schema = LocalWriter(self.writer), self.store.schema
+        return TablePartitionSink(writer, schema, self.board, Watchdog(), self.metrics)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from operators.records import Kind, OutcomeBatch
 from sinks import maintenance
 from sinks.maintenance import Maintenance, Upkeep
 from tests.samples import LANE, Fields, Row, embedding, outcomes, tombstone, until
-from tests.sinks.tables import NEVER, Opened, live, store_in
+from tests.sinks.tables import NEVER, Table, live, store_in
 
 if TYPE_CHECKING:
     import lance
@@ -34,7 +34,7 @@ class Clock:
         return self.now
 
 
-def kept(table: Opened, upkeep: Upkeep) -> tuple[Maintenance, Clock]:
+def kept(table: Table, upkeep: Upkeep) -> tuple[Maintenance, Clock]:
     """The table's upkeep on a clock of our own, instead of the writer's."""
     clock = Clock()
     return Maintenance(table.store, upkeep, clock), clock
@@ -48,7 +48,7 @@ def at(batch: OutcomeBatch, age: timedelta) -> OutcomeBatch:
 
 def test_removes_old_tombstones_alone(tmp_path: Path) -> None:
     """A deleted document's row goes when its time is over; young ones, documents, fence stay."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     old, young = timedelta(hours=3), timedelta(minutes=30)
     table.commit(at(outcomes([tombstone("old"), embedding("kept", "old")]), old))
     table.commit(at(outcomes([tombstone("young")], 2), young))
@@ -69,7 +69,7 @@ def test_time_zone_does_not_move_the_limit(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        table = Opened(store_in(tmp_path))
+        table = Table(store_in(tmp_path))
         table.commit(at(outcomes([tombstone("young")]), timedelta(minutes=30)))
         table.commit(at(outcomes([tombstone("old")], 1), timedelta(minutes=90)))
         upkeep, clock = kept(table, Upkeep(1 << 40, tombstone_retention_s=3600))
@@ -83,16 +83,13 @@ def test_time_zone_does_not_move_the_limit(tmp_path: Path, monkeypatch: pytest.M
 
 def test_compaction_keeps_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small files become few, with the same rows, and the writer goes on."""
-    monkeypatch.setattr(maintenance, "MAX_FRAGMENTS", 4)
-    table = Opened(store_in(tmp_path))
+    monkeypatch.setattr(maintenance, "FAN_OUT", 4)
+    table = Table(store_in(tmp_path))
     for first in range(8):
         table.commit(outcomes([embedding(f"{first}"), embedding("same", f"{first}")], 2 * first))
     before = table.rows
     fragments = len(table.writer._dataset.get_fragments())
-    upkeep, clock = kept(table, NEVER)
-    upkeep.run(table.writer._dataset)
-    assert len(table.writer._dataset.get_fragments()) == fragments
-    clock.now += maintenance.COMPACT_EVERY_S + 1
+    upkeep, _ = kept(table, NEVER)
     upkeep.run(table.writer._dataset)
     assert len(table.writer._dataset.get_fragments()) < fragments
     assert table.rows == before
@@ -101,9 +98,73 @@ def test_compaction_keeps_all_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert table.progress == {LANE.key: 17}
 
 
+def sizes(table: Table) -> list[int]:
+    """The rows of each of the table's files, gone ones included."""
+    return [file.physical_rows for file in table.store.open().get_fragments()]
+
+
+def test_large_files_are_not_written_again_for_small_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that have reached a tier stay as they are until there are many of their size."""
+    monkeypatch.setattr(maintenance, "FAN_OUT", 2)
+    monkeypatch.setattr(maintenance, "TIERS", (10, 100))
+    rng = np.random.default_rng(0)
+    table = Table(store_in(tmp_path))
+    upkeep, _ = kept(table, NEVER)
+    upkeep.run(table.writer._dataset)
+    offset = 0
+    seen: list[int] = []
+    for _ in range(12):
+        table.commit(random_batch(4, offset, rng))
+        offset += 4
+        upkeep.run(table.writer._dataset)
+        seen.append(len(sizes(table)))
+    assert max(seen) <= 5
+    assert len(table.rows) == 48
+    assert table.progress == {LANE.key: 48}
+    tiers = [rows for rows in sizes(table) if rows >= 10]
+    assert tiers
+    assert all(rows < 100 for rows in tiers)
+
+
+def test_worn_files_are_written_anew(tmp_path: Path) -> None:
+    """A file most of whose rows have been replaced loses them, though there are few files."""
+    rng = np.random.default_rng(0)
+    table = Table(store_in(tmp_path))
+    table.commit(random_batch(20, 0, rng))
+    table.commit(replace(random_batch(10, 0, rng), start=20, end=30, offsets=list(range(20, 30))))
+    before = table.rows
+    assert sum(sizes(table)) > 30
+    upkeep, clock = kept(table, NEVER)
+    clock.now += maintenance.HOUSEKEEPING_S + 1
+    upkeep.run(table.writer._dataset)
+    assert sum(sizes(table)) == 21
+    assert table.rows == before
+    table.commit(outcomes([embedding("more")], 30))
+    assert table.progress == {LANE.key: 31}
+
+
+def test_versions_that_nobody_reads_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old versions go, beside the commits; the newest stays, and the writer goes on."""
+    monkeypatch.setattr(maintenance, "KEEP_VERSIONS", timedelta(0))
+    table = Table(store_in(tmp_path))
+    for first in range(4):
+        table.commit(outcomes([embedding(f"{first}")], first))
+    upkeep, clock = kept(table, NEVER)
+    clock.now += maintenance.CLEAN_EVERY_S + 1
+    upkeep.run(table.writer._dataset)
+    until(lambda: not indexing(upkeep))
+    assert len(table.store.open().versions()) == 1
+    table.commit(outcomes([embedding("more")], 4))
+    assert len(table.rows) == 5
+
+
 def test_few_files_are_left_alone(tmp_path: Path) -> None:
     """Nothing is compacted that needs no compaction."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding("a")]))
     upkeep, clock = kept(table, NEVER)
     clock.now += 1000
@@ -132,7 +193,7 @@ def random_batch(rows: int, first: int, rng: np.random.Generator) -> OutcomeBatc
 
 def indexing(upkeep: Maintenance) -> bool:
     """Whether the index is being worked on."""
-    return upkeep._indexing is not None and upkeep._indexing.is_alive()
+    return upkeep._aside is not None and upkeep._aside.is_alive()
 
 
 def indices(dataset: lance.LanceDataset) -> list[str]:
@@ -146,7 +207,7 @@ def test_index_is_made_and_extended_beside_commits(tmp_path: Path) -> None:
     A search for a row's own vector finds that row first, before and after.
     """
     rng = np.random.default_rng(0)
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(random_batch(900, 0, rng))
     upkeep, clock = kept(table, Upkeep(index_rows=1000, tombstone_retention_s=1e9))
     clock.now += maintenance.HOUSEKEEPING_S + 1
@@ -190,7 +251,7 @@ def test_an_index_that_fails_does_not_stop_the_flow(
         raise OSError("no space\nleft, rust/somewhere.rs:1")
 
     monkeypatch.setattr(Maintenance, "_create_index", staticmethod(fail))
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding(f"{i}") for i in range(5)]))
     upkeep, clock = kept(table, Upkeep(index_rows=2, tombstone_retention_s=1e9))
     for round_ in range(2):
@@ -202,7 +263,7 @@ def test_an_index_that_fails_does_not_stop_the_flow(
 
 def test_sweeps_old_leftovers_alone(tmp_path: Path) -> None:
     """Files that a killed writer left half-written go; those of one that may still write stay."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding("a")]))
     data = Path(table.store.path, "data")
     old, young, other = data / ".tmp_old", data / ".tmp_young", data / "other"
@@ -211,7 +272,7 @@ def test_sweeps_old_leftovers_alone(tmp_path: Path) -> None:
     long_ago = time.time() - maintenance.ORPHAN_S - 60
     for file in (old, other):
         os.utime(file, (long_ago, long_ago))
-    Opened(store_in(tmp_path))
+    Table(store_in(tmp_path))
     assert not old.exists()
     assert young.exists()
     assert other.exists()

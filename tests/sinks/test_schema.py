@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from operators.documents import COLUMN_TYPES
 from operators.records import Lane
-from sinks.schema import ARROW_TYPES, FENCE_KEY, Stamp, TableSchema, row_key
+from sinks.schema import ARROW_TYPES, FENCE_KEY, Stamp, TableSchema, row_key, table_rows
 from tests.samples import (
     DIMENSION,
     LANE,
@@ -16,7 +16,6 @@ from tests.samples import (
     embedding,
     encoded,
     outcomes,
-    table_rows,
     tombstone,
 )
 

@@ -14,7 +14,7 @@ from operators.records import Lane
 from sinks.errors import SinkError
 from sinks.store import Fence
 from tests.samples import LANE, embedding, encoded, outcomes, tombstone
-from tests.sinks.tables import Opened, store_in
+from tests.sinks.tables import Table, store_in
 
 if TYPE_CHECKING:
     from sinks.store import TableStore
@@ -108,7 +108,7 @@ def test_open_names_the_missing_table(tmp_path: Path) -> None:
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:
     """A table whose files are gone is told in one line, by whoever reads it."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding("a")]))
     for file in Path(table.store.path).glob("data/*.lance"):
         file.unlink()
@@ -120,7 +120,7 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 
 def test_progress_of_the_lanes_asked_for(tmp_path: Path) -> None:
     """Only lanes that the table knows have progress."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([tombstone("a")], 4))
     other = Lane("documents", 1)
     assert table.store.progress([LANE.key, other.key]) == {LANE.key: 5}
@@ -146,7 +146,7 @@ ODD_IDS = ["'", "''", '"', "\\", "\\'", "a\nb", "%", "ü", "日本", "a'; --", "
 
 def test_lookup_finds_any_id(tmp_path: Path) -> None:
     """Ids with quotes, signs of SQL and any Unicode are found, each with its own row."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding(identity, f"text of {identity}") for identity in ODD_IDS]))
     found = table.store.lookup([*ODD_IDS, "absent"])
     assert {identity: row.text for identity, row in found.items()} == {
@@ -158,7 +158,7 @@ def test_lookup_finds_any_id(tmp_path: Path) -> None:
 @given(ids=st.sets(st.text(min_size=1, max_size=5), min_size=1, max_size=20))
 def test_lookup_of_random_ids(tmp_path_factory: pytest.TempPathFactory, ids: set[str]) -> None:
     """Whatever the ids are, exactly those that were asked for come back."""
-    table = Opened(store_in(tmp_path_factory.mktemp("table")))
+    table = Table(store_in(tmp_path_factory.mktemp("table")))
     table.commit(outcomes([embedding(identity) for identity in sorted(ids)]))
     asked = set(sorted(ids)[::2])
     assert set(table.store.lookup(asked)) == asked
@@ -166,7 +166,7 @@ def test_lookup_of_random_ids(tmp_path_factory: pytest.TempPathFactory, ids: set
 
 def test_lookup_gives_the_same_bits(tmp_path: Path) -> None:
     """Text, vector and counts come back as the model made them, so a patch changes none."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding("a", "Ünï", 1)]))
     row = table.store.lookup(["a"])["a"]
     made = encoded("Ünï")
@@ -180,7 +180,7 @@ def test_lookup_gives_the_same_bits(tmp_path: Path) -> None:
 
 def test_lookup_leaves_out_what_is_deleted(tmp_path: Path) -> None:
     """A deleted document has no row to change."""
-    table = Opened(store_in(tmp_path))
+    table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding("a"), embedding("b")]))
     table.commit(outcomes([tombstone("a")], 2))
     assert set(table.store.lookup(["a", "b"])) == {"b"}
@@ -188,7 +188,7 @@ def test_lookup_leaves_out_what_is_deleted(tmp_path: Path) -> None:
 
 def test_lookup_of_several_chunks_has_no_encoding(tmp_path: Path) -> None:
     """The table lacks the chunks' spans, so such a text has to be encoded again."""
-    table = Opened(store_in(tmp_path), max_chunks=3)
+    table = Table(store_in(tmp_path), max_chunks=3)
     table.commit(outcomes([embedding("a", "abcdef", 3), embedding("b")]))
     found = table.store.lookup(["a", "b"])
     assert (found["a"].text, found["a"].encoded) == ("abcdef", None)
