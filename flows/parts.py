@@ -86,7 +86,7 @@ def embedding_parts() -> Parts:
     logs.configure()
     kafka = kafka_of(settings)
     lanes = lanes_of(settings, kafka)
-    metrics = Metrics()
+    metrics = Metrics(freshness_ms=settings.batch.freshness_ms)
     encoder = encoder_of(settings, metrics)
     if launch.recovery is not None:
         keys = tuple(lane.key for lane in lanes)
@@ -148,7 +148,7 @@ def _wire(
         batch.rows,
         timedelta(milliseconds=batch.wait_ms),
         TopicSink(lanes, writing),
-        TableSink(store, upkeep, model.max_chunks, board, watchdog, metrics),
+        TableSink(store, upkeep, model.max_chunks, batch.freshness_ms, board, watchdog, metrics),
     )
 
 

@@ -229,6 +229,13 @@ class BatchSettings(_Section):
 
     rows: int = Field(500, ge=1, description="Records that close a window for the sinks.")
     wait_ms: float = Field(20, ge=0, le=3_600_000, description="Milliseconds that close it.")
+    freshness_ms: float = Field(
+        100,
+        ge=10,
+        le=60_000,
+        description="Milliseconds from a record's timestamp to the topic that are aimed at; the "
+        "table has twice as long.",
+    )
     tokens: int | None = Field(
         None, ge=16, description="Padded tokens in one inference; 512 unless set."
     )

@@ -39,7 +39,7 @@ class Committer(Generic[Item]):
         watchdog: Watches each commit.
         rows: The most rows in one commit; a single larger item goes alone.
         pause: How long to rest after a commit that took so many seconds: what arrives meanwhile
-            shares the next one.
+            shares the next one. Half as many rows as one may have end the rest at once.
         idle: Called in the thread, about once a second while nothing is queued.
         end: What ends the process when a commit fails.
     """
@@ -61,6 +61,8 @@ class Committer(Generic[Item]):
         self._watchdog = watchdog
         self._rows = rows
         self._pause = pause
+        self._plenty = rows // 2
+        self._queued = 0
         self._idle = idle
         self._end = end
         self._queue: deque[Item] = deque()
@@ -73,6 +75,7 @@ class Committer(Generic[Item]):
         """Queue an item; returns at once."""
         with self._changed:
             self._queue.append(item)
+            self._queued += self._weigh(item)
             self._changed.notify()
 
     def close(self, timeout: float = 60.0) -> None:
@@ -119,7 +122,9 @@ class Committer(Generic[Item]):
     def _rest(self, seconds: float) -> None:
         with self._changed:
             if seconds > 0:
-                self._changed.wait_for(lambda: self._closing, seconds)
+                self._changed.wait_for(
+                    lambda: self._closing or self._queued >= self._plenty, seconds
+                )
 
     def _take(self) -> tuple[list[Item], bool]:
         """The next items to commit together, after at most a second; whether it is closing."""
@@ -133,4 +138,5 @@ class Committer(Generic[Item]):
         while self._queue and (not taken or rows + self._weigh(self._queue[0]) <= self._rows):
             taken.append(self._queue.popleft())
             rows += self._weigh(taken[-1])
+        self._queued -= rows
         return taken

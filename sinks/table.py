@@ -33,6 +33,10 @@ __all__ = ["TablePartitionSink", "TableSink"]
 COMMIT_ROWS: Final = 5000
 """The most rows in one commit, where a backlog of windows waits for one."""
 
+PACE_SHARE: Final = 0.4
+"""The time between two commits, as a share of the freshness target: of twice that target, which
+the table has, the model and the topic's pace take a half, a commit's wait and work the rest."""
+
 
 @dataclass
 class TableSink(FixedPartitionedSink[Window, None]):
@@ -50,6 +54,7 @@ class TableSink(FixedPartitionedSink[Window, None]):
     store: TableStore
     upkeep: Upkeep
     max_chunks: int
+    freshness_ms: float
     board: Board
     watchdog: Watchdog
     metrics: Metrics
@@ -70,8 +75,9 @@ class TableSink(FixedPartitionedSink[Window, None]):
     ) -> TablePartitionSink:
         """Open the table for writing."""
         writer = ending(RemoteWriter.open)(self.store, self.upkeep, self.max_chunks)
+        pace = Pace(PACE_SHARE * self.freshness_ms)
         return TablePartitionSink(
-            writer, self.store.schema, self.board, self.watchdog, self.metrics
+            writer, self.store.schema, pace, self.board, self.watchdog, self.metrics
         )
 
 
@@ -83,6 +89,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
     Args:
         writer: Writes the table.
         schema: The table's.
+        pace: How long to rest between two commits.
         board: Where progress is posted.
         watchdog: Watches each commit.
         metrics: Where to count.
@@ -92,6 +99,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self,
         writer: Writer,
         schema: TableSchema,
+        pace: Pace,
         board: Board,
         watchdog: Watchdog,
         metrics: Metrics,
@@ -100,7 +108,8 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self._schema = schema
         self._board = board
         self._metrics = metrics
-        self._pace = Pace()
+        self._pace = pace
+        self._behind = False
         self._floor = dict(writer.opened.progress)
         metrics.index_size.set(writer.opened.rows)
         self._next: dict[str, int] = {}
@@ -110,7 +119,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
             len,
             watchdog,
             rows=COMMIT_ROWS,
-            pause=self._pace.rest,
+            pause=self._rest,
         )
 
     def write_batch(self, values: list[Window]) -> None:
@@ -153,6 +162,11 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self._metrics.committed("table", batches, time.monotonic() - started)
         self._metrics.index_size.set(written.rows)
         self._pace.spent(written.cpu_s)
+        # Whether the lanes had more to read behind all of it, whatever clocks say.
+        self._behind = not any(batch.drained for batch in batches)
+
+    def _rest(self, took_s: float) -> float:
+        return self._pace.rest(took_s, behind=self._behind)
 
     def _await_patches(self, batches: Sequence[OutcomeBatch]) -> None:
         """Hold back a commit until the topic has its records that depend on the row before."""

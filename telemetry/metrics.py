@@ -12,6 +12,7 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from headrace.errors import HeadraceError
+from telemetry.freshness import FreshnessWatch
 from telemetry.histogram import BatchHistogram
 
 if TYPE_CHECKING:
@@ -29,10 +30,15 @@ class Metrics:
 
     Args:
         registry: Where they are registered; a fresh one unless given.
+        freshness_ms: How old a record may be when the topic has it, in milliseconds; the table
+            has twice as long.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry | None = None, freshness_ms: float = 100.0
+    ) -> None:
         self.registry = registry or CollectorRegistry()
+        self._watch = FreshnessWatch({"topic": freshness_ms, "table": 2 * freshness_ms})
         self._define_flow()
         self._define_model()
         self._define_process()
@@ -67,6 +73,12 @@ class Metrics:
             "sink",
             _MS,
             self.registry,
+        )
+        self.late = self._counter(
+            "late_records_total", "Records committed later than the freshness target.", ("sink",)
+        )
+        self.missed = self._gauge(
+            "freshness_target_missed", "1 while most records are late, else 0.", ("sink",)
         )
         self.index_size = self._gauge("index_size", "Rows of the table, tombstones included.")
 
@@ -113,8 +125,11 @@ class Metrics:
         latency.observe(seconds * 1000)
         now_ms = time.time() * 1000
         for batch in batches:
-            ages = now_ms - np.array(batch.timestamps, dtype=np.float64)
-            self.freshness.observe(sink, np.maximum(ages, 0.0))
+            ages = np.maximum(now_ms - np.array(batch.timestamps, dtype=np.float64), 0.0)
+            self.freshness.observe(sink, ages)
+            verdict = self._watch.judge(sink, ages)
+            self.late.labels(sink).inc(verdict.late)
+            self.missed.labels(sink).set(verdict.missed)
             outcomes = Counting(map(batch.outcome, range(len(batch))))
             for outcome, number in outcomes.items():
                 self.sent.labels(sink, outcome.name.lower()).inc(number)

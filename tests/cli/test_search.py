@@ -9,9 +9,9 @@ import pytest
 from cli.search import _nearest
 from operators.encoding import Encoded
 from operators.records import Kind, Lane
-from sinks.schema import TableSchema
+from sinks.schema import TableSchema, table_rows
 from tests.cli.conftest import headrace
-from tests.samples import Fields, Row, outcomes, table_rows
+from tests.samples import Fields, Row, outcomes
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from recovery.progress import Board
 from recovery.watchdog import Watchdog
 from sinks.maintenance import Upkeep
+from sinks.pace import Pace
 from sinks.protocol import Opened, Written
 from sinks.schema import TableSchema, table_rows
 from sinks.store import TableStore
@@ -90,7 +91,7 @@ class Table:
     def part(self) -> TablePartitionSink:
         """The sink's part around the writer."""
         writer, schema = LocalWriter(self.writer), self.store.schema
-        return TablePartitionSink(writer, schema, self.board, Watchdog(), self.metrics)
+        return TablePartitionSink(writer, schema, Pace(), self.board, Watchdog(), self.metrics)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

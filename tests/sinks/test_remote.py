@@ -14,6 +14,7 @@ import pytest
 from recovery.progress import Board
 from recovery.watchdog import EXIT_STALLED, Watchdog
 from sinks.errors import SinkError
+from sinks.pace import Pace
 from sinks.protocol import Opening
 from sinks.remote import RemoteWriter, WriterLostError
 from sinks.schema import table_rows
@@ -151,7 +152,9 @@ def test_a_writer_killed_within_a_commit_is_raised_by_it(remote: Remote) -> None
     """The sink's own thread then ends the process, with the error's exit code."""
     os.kill(remote.writer.pid, signal.SIGSTOP)
     ends: list[tuple[str, int]] = []
-    sink = TablePartitionSink(remote.writer, remote.store.schema, Board(), Watchdog(), Metrics())
+    sink = TablePartitionSink(
+        remote.writer, remote.store.schema, Pace(), Board(), Watchdog(), Metrics()
+    )
     sink._committer._end = lambda *told: ends.append(told)
     sink.write_batch([(outcomes([embedding("a")]),)])
     until(lambda: remote.writer._waiting)
@@ -219,7 +222,9 @@ def test_the_process_imports_nothing_of_the_model() -> None:
 def test_waiting_leaves_the_interpreter_to_others(remote: Remote) -> None:
     """While a commit is under way, this process's other threads run on."""
     os.kill(remote.writer.pid, signal.SIGSTOP)
-    sink = TablePartitionSink(remote.writer, remote.store.schema, Board(), Watchdog(), Metrics())
+    sink = TablePartitionSink(
+        remote.writer, remote.store.schema, Pace(), Board(), Watchdog(), Metrics()
+    )
     sink.write_batch([(outcomes([embedding("a")]),)])
     until(lambda: remote.writer._waiting)
     before = time.thread_time()

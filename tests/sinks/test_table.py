@@ -380,7 +380,7 @@ def test_part_commits_queued_lanes_together(tmp_path: Path) -> None:
 def test_sink_has_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every lane goes to the one part; one that can't open ends the process by one line."""
     store = store_in(tmp_path)
-    sink = TableSink(store, NEVER, 1, Board(), Watchdog(), Metrics())
+    sink = TableSink(store, NEVER, 1, 100.0, Board(), Watchdog(), Metrics())
     assert sink.list_parts() == ["table"]
     assert {sink.part_fn(lane.key) for lane in (LANE, OTHER)} == {0}
     ends: list[tuple[str, int]] = []
