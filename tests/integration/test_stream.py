@@ -145,14 +145,14 @@ def test_an_end_on_request_commits_everything(broker: Broker, tmp_path: Path) ->
     """SIGTERM closes open windows, commits what was read to both sinks, and ends with 0."""
     slow = {"HEADRACE_BATCH__WAIT_MS": "600000"}
     with Pipeline(broker, tmp_path, partitions=1, settings=slow) as pipeline:
-        for number in range(3000):
+        for number in range(20_000):
             pipeline.put(f"{number}", f"one of many documents, number {number}")
         pipeline.producer.flush(30)
         pipeline.wait(lambda: bool(pipeline.outputs()))
         assert pipeline.flow.terminate() == [0]
         progress = pipeline.progress()
         done = len(pipeline.outputs())
-        assert 0 < done < 3000
+        assert 0 < done < 20_000
         assert set(pipeline.rows()) == {f"{number}" for number in range(done)}
         assert progress == {"topic": done, "table": done}
 
