@@ -7,6 +7,7 @@ is a bundle like any other: the encoder, the runtimes and the sinks know no diff
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -60,7 +61,14 @@ _LEAST_TEXTS: Final = 500
 _HELD_OUT: Final = 10
 _MOST_HELD_OUT: Final = 2000
 # How strongly a token's vector is held where it began; which is best depends on the texts.
-_PULLS: Final = (0.3, 0.1, 0.03)
+_PULLS: Final = (0.1, 0.03)
+
+
+# Places kept free in a vocabulary, which no text has.
+_UNUSED: Final = re.compile(r"[\[<]unused_?\d+[\]>]")
+# What marks where a word goes on (WordPiece) or begins (SentencePiece, byte-level BPE).
+_MARKS: Final = "#\u2581\u0120"
+_RANK_OF_CHARACTERS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +137,17 @@ def distill(
     tokenizer = _tokenizer(teacher, plan.max_tokens)
     # Texts first: what is wrong with them shows before the long part.
     bags, kept = _bags(tokenizer, plan.texts)
-    vectors, empty = _of_tokens(teacher, running, tokenizer, watch)
+    vectors, nothing = _of_tokens(teacher, running, tokenizer, watch)
     wanted = _of_texts(Encoder(teacher, running, choice.cost), kept, watch)
-    axes = static.principal(wanted if kept else vectors, plan.dimension)
-    table = _weighted(vectors, tokenizer) @ axes
-    fitted = _Fitted(table)
-    if bags is not None:
-        fitted = _fit(table, bags, wanted @ axes, wanted, watch)
-    write = partial(_write, teacher, plan, tokenizer, fitted.table, static.unit(empty @ axes)[0])
+    # The mean is taken off: shared by all, it only draws texts together.
+    mean = (wanted if kept else vectors[_ranks(tokenizer, len(vectors)) > 0]).mean(axis=0)
+    weighted = _weighted(vectors, tokenizer)
+    axes = static.principal(wanted - mean if kept else weighted, plan.dimension)
+    fitted = _Fitted(weighted @ axes)
+    if kept:
+        fitted = _fit(fitted.table, bags, (wanted - mean) @ axes, wanted, watch)
+    otherwise = static.unit((nothing - mean) @ axes)[0]
+    write = partial(_write, teacher, plan, tokenizer, fitted.table, otherwise)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         manifest = assemble(out, write)
@@ -144,7 +155,7 @@ def distill(
         raise UsageError(f"OUT: {out} — can't be written ({error.strerror or error})") from error
     return Distilled(
         manifest=manifest,
-        vocabulary=len(table),
+        vocabulary=len(vectors),
         texts=len(kept) if fitted.moved else 0,
         overlap_before=fitted.before,
         overlap=fitted.after,
@@ -180,7 +191,7 @@ def _special(tokenizer: tokenizers.Tokenizer) -> list[int]:
 
 def _bags(
     tokenizer: tokenizers.Tokenizer, texts: Iterable[str]
-) -> tuple[static.Bags | None, list[str]]:
+) -> tuple[list[list[int]], list[str]]:
     """The tokens of each different text that has some, and those texts."""
     special = set(_special(tokenizer))
     kept: dict[str, list[int]] = {}
@@ -189,13 +200,11 @@ def _bags(
         ids = [token for token in tokenizer.encode(text).ids if token not in special]
         if ids:
             kept[text] = ids
-    if not given:
-        return None, []
-    if len(kept) < _LEAST_TEXTS:
+    if given and len(kept) < _LEAST_TEXTS:
         raise UsageError(
             f"--texts: {len(kept)} different texts — at least {_LEAST_TEXTS} are needed"
         )
-    return static.Bags.of(list(kept.values())), list(kept)
+    return list(kept.values()), list(kept)
 
 
 def _of_tokens(
@@ -240,10 +249,33 @@ def _of_texts(encoder: Encoder, texts: Sequence[str], watch: Watch) -> Floats:
 
 
 def _weighted(vectors: Floats, tokenizer: tokenizers.Tokenizer) -> Floats:
-    """Each vector by how much its token counts; nothing of those that stand for no word."""
-    weighted: Floats = vectors * static.zipf_weights(len(vectors))[:, None]
-    weighted[_special(tokenizer)] = 0
+    """What sets each token apart from the mean one, by how much it counts."""
+    ranks = _ranks(tokenizer, len(vectors))
+    known = ranks > 0
+    weighted = np.zeros_like(vectors)
+    apart = vectors[known] - vectors[known].mean(axis=0)
+    weighted[known] = apart * static.zipf_weights(ranks[known])[:, None]
     return weighted
+
+
+def _ranks(tokenizer: tokenizers.Tokenizer, size: int) -> NDArray[np.int64]:
+    """Each token's rank by frequency, as its place tells it; 0 for those that stand for no word.
+
+    Vocabularies list frequent tokens first, but for single characters, which come in the order of
+    their codes. Most of what a text has of them is punctuation, and says little.
+    """
+    special = set(_special(tokenizer))
+    ranks = np.zeros(size, dtype=np.int64)
+    rank = 0
+    for word, token in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
+        if token in special or _UNUSED.fullmatch(word):
+            continue
+        if len(word.lstrip(_MARKS)) <= 1:
+            ranks[token] = _RANK_OF_CHARACTERS
+        else:
+            rank += 1
+            ranks[token] = rank
+    return ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,23 +291,28 @@ class _Fitted:
         return self.before != self.after
 
 
-def _fit(table: Floats, bags: static.Bags, wanted: Floats, truth: Floats, watch: Watch) -> _Fitted:
+def _fit(
+    table: Floats, bags: Sequence[Sequence[int]], wanted: Floats, truth: Floats, watch: Watch
+) -> _Fitted:
     """Fits the table to texts, as far as that helps on texts that it was not fitted to."""
     held, rest = _split(len(truth))
-    learned, tried = bags.take(rest), bags.take(held)
-    table = static.scaled(table, learned, wanted[rest])
+    tried = static.Bags.of([bags[text] for text in held])
+    learned = static.Bags.of([bags[text] for text in rest])
+    wanted = wanted[rest]
+    table = static.scaled(table, learned, wanted)
+    learned = learned.levelled(table, np.linalg.norm(wanted, axis=1))
 
     def worth(own: Floats) -> float:
-        return static.neighbours_shared(static.unit(tried.means(own)), truth[held])
+        return static.neighbours_shared(static.unit(tried.of_texts(own)), truth[held])
 
-    best = _Fitted(table, before := worth(table), before)
-    total = table.shape[1] * len(_PULLS)
-    for number, pull in enumerate(_PULLS):
-        done = number * table.shape[1]
-        own = static.fit(table, learned, wanted[rest], pull)
-        watch("fit", done + table.shape[1], total)
-        if (after := worth(own)) > (best.after or 0.0):
+    before = worth(table)
+    best = _Fitted(table, before, before)
+    for number, pull in enumerate(_PULLS, start=1):
+        own = static.fit(table, learned, wanted, pull)
+        after = worth(own)
+        if after > (best.after or 0.0):
             best = _Fitted(own, before, after)
+        watch("fit", number, len(_PULLS))
     return best
 
 
