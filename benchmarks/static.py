@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import statistics
 import sys
@@ -150,7 +151,7 @@ def _measure(given: argparse.Namespace) -> dict[str, Any]:
     fit_to, held = _pools()
     medium = given.texts // 5
     texts = [*fit_to.short[: given.texts - medium], *fit_to.medium[:medium]]
-    source = model_source_of(load({}, ROOT))
+    source = model_source_of(load(os.environ, ROOT))
     with tempfile.TemporaryDirectory(prefix="headrace-static-") as folder:
         encoders = {
             REFERENCE: load_encoder(source, runtime="onnxruntime", precision="fp32"),
