@@ -230,7 +230,9 @@ class BatchSettings(_Section):
     rows: int = Field(500, ge=1, description="Records that close a window for the sinks.")
     wait_ms: float = Field(20, ge=0, le=3_600_000, description="Milliseconds that close it.")
     tokens: int | None = Field(
-        None, ge=16, description="Padded tokens in one inference; 512 unless set."
+        None,
+        ge=16,
+        description="Padded tokens in one inference; unless set 512, or 2048 with a static bundle.",
     )
 
 
