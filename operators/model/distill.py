@@ -62,8 +62,6 @@ _HELD_OUT: Final = 10
 _MOST_HELD_OUT: Final = 2000
 # How strongly a token's vector is held where it began; which is best depends on the texts.
 _PULLS: Final = (0.1, 0.03)
-
-
 # Places kept free in a vocabulary, which no text has.
 _UNUSED: Final = re.compile(r"[\[<]unused_?\d+[\]>]")
 # What marks where a word goes on (WordPiece) or begins (SentencePiece, byte-level BPE).
@@ -136,7 +134,7 @@ def distill(
     running = open_runtime(teacher, (choice.runtime, choice.precision))
     tokenizer = _tokenizer(teacher, plan.max_tokens)
     # Texts first: what is wrong with them shows before the long part.
-    bags, kept = _bags(tokenizer, plan.texts)
+    bags, kept = _bags(tokenizer, plan.texts, teacher.max_tokens)
     vectors, nothing = _of_tokens(teacher, running, tokenizer, watch)
     wanted = _of_texts(Encoder(teacher, running, choice.cost), kept, watch)
     # The mean is taken off: shared by all, it only draws texts together.
@@ -190,14 +188,17 @@ def _special(tokenizer: tokenizers.Tokenizer) -> list[int]:
 
 
 def _bags(
-    tokenizer: tokenizers.Tokenizer, texts: Iterable[str]
+    tokenizer: tokenizers.Tokenizer, texts: Iterable[str], most: int
 ) -> tuple[list[list[int]], list[str]]:
-    """The tokens of each different text that has some, and those texts."""
+    """The tokens of each different text that has some, and those texts.
+
+    No more tokens than the teacher sees.
+    """
     special = set(_special(tokenizer))
     kept: dict[str, list[int]] = {}
     given = [text.encode(errors="replace").decode() for text in dict.fromkeys(texts)]
     for text in given:
-        ids = [token for token in tokenizer.encode(text).ids if token not in special]
+        ids = [token for token in tokenizer.encode(text).ids[:most] if token not in special]
         if ids:
             kept[text] = ids
     if given and len(kept) < _LEAST_TEXTS:
@@ -262,7 +263,7 @@ def _ranks(tokenizer: tokenizers.Tokenizer, size: int) -> NDArray[np.int64]:
     """Each token's rank by frequency, as its place tells it; 0 for those that stand for no word.
 
     Vocabularies list frequent tokens first, but for single characters, which come in the order of
-    their codes. Most of what a text has of them is punctuation, and says little.
+    their codes. Of ASCII and of punctuation, these say little.
     """
     special = set(_special(tokenizer))
     ranks = np.zeros(size, dtype=np.int64)
@@ -270,7 +271,8 @@ def _ranks(tokenizer: tokenizers.Tokenizer, size: int) -> NDArray[np.int64]:
     for word, token in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1]):
         if token in special or _UNUSED.fullmatch(word):
             continue
-        if len(word.lstrip(_MARKS)) <= 1:
+        bare = word.lstrip(_MARKS)
+        if len(bare) <= 1 and (bare.isascii() or not bare.isalnum()):
             ranks[token] = _RANK_OF_CHARACTERS
         else:
             rank += 1
