@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from headrace.errors import UsageError
+from operators.batching import CostModel
 from operators.model import (
     Bundle,
     Encoder,
@@ -18,6 +19,7 @@ from operators.model import (
     choose,
     load_encoder,
     open_bundle,
+    open_runtime,
     static,
 )
 from operators.model.distill import Plan, distill
@@ -31,6 +33,7 @@ from operators.model.manifest import (
 )
 from operators.model.sample import TEXTS
 from tests.operators.model import tiny
+from tests.operators.model.test_encoder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -130,6 +133,17 @@ def test_a_vector_does_not_depend_on_the_batch(encoder: Encoder) -> None:
     """A text has the same vector alone and among longer ones, to the last bits."""
     alone = np.concatenate([first(encoder, [text]) for text in TEXTS])
     np.testing.assert_allclose(first(encoder, list(TEXTS)), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("token_s", "most"), [(1e-4, 512), (1e-7, 2048)])
+def test_calls_are_larger_where_tokens_cost_nothing(
+    made: ModelSource, token_s: float, most: int
+) -> None:
+    """Calls fill the limit that suits the cost of a token, unless another is set."""
+    bundle = open_bundle(made)
+    recorder = Recorder(open_runtime(bundle, ("onnxruntime", "fp32")))
+    Encoder(bundle, recorder, CostModel(1.0, token_s)).encode(["the ship"] * 2048)
+    assert {rows * tokens for rows, tokens in recorder.shapes} == {most}
 
 
 def test_every_runtime_takes_it(made: ModelSource) -> None:
