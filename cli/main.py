@@ -147,7 +147,7 @@ def model_distill(
     ] = 2048,
     as_json: AsJson = False,
 ) -> None:
-    """Make a static bundle of the model: some hundred times as fast, and less exact.
+    """Make a static bundle of the model: over a hundred times as fast, and far less exact.
 
     It has a vector for each token in place of the transformer, and a text's vector is the sum of
     its tokens'. Set model.name to OUT to use it. With --texts, a line being {"text": …} as
