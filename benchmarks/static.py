@@ -58,6 +58,10 @@ _ROUNDS: Final = 3
 _SLICE: Final = 256
 # Texts of a round: enough for a second or so of each.
 _TIMED: Final = {"short": (256, 8192), "medium": (64, 2048)}
+_QUALITY: Final = (
+    *("overlap_at_10_short", "overlap_at_10_medium"),
+    *("recall_at_1", "recall_at_10", "mrr_at_10"),
+)
 _WORD: Final = re.compile(r"\w+")
 # The usual constants of BM25 (Robertson and Zaragoza, "The Probabilistic Relevance Framework").
 _K1: Final = 1.2
@@ -283,9 +287,7 @@ def _show(found: Mapping[str, Any]) -> None:
     for name in (REFERENCE, TEACHER, TOKENS, FITTED, BM25):
         quality = found["quality"].get(name, {})
         speed = found["docs_per_cpu_s"].get(name, {})
-        fields = ("overlap_at_10_short", "overlap_at_10_medium")
-        fields += ("recall_at_1", "recall_at_10", "mrr_at_10")
-        shown = [f"{quality[field]:.3f}" if field in quality else "" for field in fields]
+        shown = [f"{quality[field]:.3f}" if field in quality else "" for field in _QUALITY]
         table.add_row(name, *(_rate(speed.get(kind, ())) for kind in _TIMED), *shown)
     console.print(table)
 

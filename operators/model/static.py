@@ -45,7 +45,8 @@ def zipf_weights(ranks: NDArray[np.int64]) -> Floats:
         float32 [tokens], between 0 and 1, the larger the rarer.
     """
     share = 1 / (ranks * np.log(int(ranks.max(initial=1)) + 1))
-    return (_HALF / (_HALF + share)).astype(np.float32)
+    weights: Floats = (_HALF / (_HALF + share)).astype(np.float32)
+    return weights
 
 
 def principal(vectors: Floats, dimension: int) -> Floats:
@@ -64,13 +65,15 @@ def principal(vectors: Floats, dimension: int) -> Floats:
     directions = directions[:, ::-1][:, :dimension]
     largest = np.abs(directions).argmax(axis=0)
     signs = np.sign(directions[largest, np.arange(directions.shape[1])])
-    return (directions * signs).astype(np.float32)
+    axes: Floats = (directions * signs).astype(np.float32)
+    return axes
 
 
 def unit(vectors: Floats) -> Floats:
     """Rows at length 1; a row of zeros stays one."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(length, np.float32(1e-12))
+    scaled_rows: Floats = vectors / np.maximum(length, np.float32(1e-12))
+    return scaled_rows
 
 
 class Bags:

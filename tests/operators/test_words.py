@@ -73,10 +73,10 @@ def test_only_a_word_by_word_tokenizer_fits() -> None:
     assert all(WordLookup.fits(tokenizer) for tokenizer in TOKENIZERS)
     assert not WordLookup.fits(tiny.tokenizer())
     other = bert()
-    other.normalizer = normalizers.Replace("a", "b c")  # type: ignore[assignment]
+    other.normalizer = normalizers.Replace("a", "b c")
     assert not WordLookup.fits(other)
     other = bert()
-    other.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    other.pre_tokenizer = pre_tokenizers.Whitespace()
     assert not WordLookup.fits(other)
 
 

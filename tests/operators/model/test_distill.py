@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FP32 = {"runtime": "onnxruntime", "precision": "fp32"}
+FP32: Any = {"runtime": "onnxruntime", "precision": "fp32"}
 KEPT = 8000
 """Of the real vocabulary: the tokens of frequent words, so that a test takes seconds."""
 
