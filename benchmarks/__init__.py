@@ -10,5 +10,6 @@ rig        a broker, and flows on topics and tables of their own
 plan       the interleaved rounds
 figures    medians and ratios of what was measured
 report     tables and JSON
+static     by itself: a static bundle beside its teacher
 ```
 """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Corpus", "gather", "stratum", "take"]
+__all__ = ["Corpus", "docstrings", "gather", "shuffled", "stratum", "take"]
 
 # A docstring with the line before it. Reading a file by its syntax tree takes 50 times as long.
 _DOCSTRING: Final = re.compile(r':\n\s*[rR]?"""(.+?)"""', re.DOTALL)
@@ -39,14 +39,14 @@ def gather() -> Corpus:
     """Reads the docstrings; in some seconds, the same order each time."""
     short: set[str] = set()
     medium: set[str] = set()
-    for docstring in _docstrings():
+    for _, docstring in docstrings():
         first = " ".join(docstring.split("\n\n", 1)[0].split())
         whole = " ".join(docstring.split())
         if len(first) in _SHORT_CHARACTERS:
             short.add(first)
         if len(whole) in _MEDIUM_CHARACTERS:
             medium.add(whole)
-    return Corpus(_shuffled(short), _shuffled(medium))
+    return Corpus(shuffled(short), shuffled(medium))
 
 
 def take(pool: Sequence[str], first: int, size: int) -> list[str]:
@@ -64,20 +64,23 @@ def stratum(texts: Sequence[str], size: int, offset: int) -> list[str]:
     """
     stride = max(1, len(texts) // max(1, size))
     part = sorted(texts, key=len)[offset % stride :: stride]
-    return _shuffled(part)[:size]
+    return shuffled(part)[:size]
 
 
-def _docstrings() -> Iterator[str]:
+def docstrings() -> Iterator[tuple[str, str]]:
+    """Each docstring, after the package or module that it is from."""
     for root in dict.fromkeys(sysconfig.get_path(name) for name in ("stdlib", "purelib")):
         for file in sorted(Path(root).rglob("*.py")):
             try:
                 source = file.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError):
                 continue
-            yield from _DOCSTRING.findall(source)
+            package = file.relative_to(root).parts[0]
+            yield from ((package, docstring) for docstring in _DOCSTRING.findall(source))
 
 
-def _shuffled(texts: set[str] | list[str]) -> list[str]:
+def shuffled(texts: set[str] | list[str]) -> list[str]:
+    """Some texts in random order, the same each time."""
     ordered = sorted(texts)
     random.Random(_SEED).shuffle(ordered)  # noqa: S311 - the same order each time
     return ordered

@@ -131,6 +131,33 @@ def model_inspect(as_json: AsJson = False) -> None:
     show(bundle(_settings()), as_json=as_json)
 
 
+@model_app.command("distill")
+def model_distill(
+    out: Annotated[Path, typer.Argument(help="The new bundle's folder.", metavar="OUT")],
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON lines with texts like yours, to fit the vectors to; - is standard input.",
+            metavar="FILE",
+        ),
+    ] = None,
+    dimension: Annotated[int, typer.Option(min=1, help="Floats in a vector.", metavar="N")] = 256,
+    max_tokens: Annotated[
+        int, typer.Option(min=8, help="Longer texts are truncated.", metavar="N")
+    ] = 2048,
+    as_json: AsJson = False,
+) -> None:
+    """Make a static bundle of the model: over a hundred times as fast, and far less exact.
+
+    It has a vector for each token in place of the transformer, and a text's vector is the sum of
+    its tokens'. Set model.name to OUT to use it. With --texts, a line being {"text": …} as
+    headrace load takes it, the vectors are fitted to what the model makes of those texts.
+    """
+    from cli.distill import distill, show
+
+    show(distill(_settings(), out, texts, dimension, max_tokens), as_json=as_json)
+
+
 @app.command("load")
 def load(
     file: Annotated[Path, typer.Argument(help="JSON lines; - is standard input.", metavar="FILE")],

@@ -237,7 +237,9 @@ class BatchSettings(_Section):
         "table has twice as long.",
     )
     tokens: int | None = Field(
-        None, ge=16, description="Padded tokens in one inference; 512 unless set."
+        None,
+        ge=16,
+        description="Padded tokens in one inference; unless set 512, or 2048 with a static bundle.",
     )
 
 

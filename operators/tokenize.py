@@ -1,17 +1,18 @@
 """Text to tokens: truncated, or cut into overlapping chunks.
 
 A text is encoded by the model's own tokenizer, one at a time on the calling thread: as fast as a
-batch on one core, and a text that can't be encoded fails alone.
+batch on one core, and a text that can't be encoded fails alone. Where the tokenizer works word by
+word, plain text is looked up instead (`operators.words`), with the same tokens.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import tokenizers
 
 from headrace.errors import UsageError
+from operators.words import WordLookup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +28,8 @@ _GROWTH: Final = 8
 _LOOK_BACK: Final = 128
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """One input of the model.
+class Chunk(NamedTuple):
+    """One input of the model; a tuple, as one is made for each text.
 
     Attributes:
         ids: token ids, special ones and the prompt included.
@@ -47,8 +47,7 @@ class Chunk:
         return len(self.ids)
 
 
-@dataclass(frozen=True, slots=True)
-class Tokenized:
+class Tokenized(NamedTuple):
     """A text's chunks, at least one, and whether the text goes on after them."""
 
     chunks: tuple[Chunk, ...]
@@ -87,8 +86,12 @@ class Tokenizer:
         overlap = overlap if max_chunks > 1 else 0
         _check(max_tokens, max_chunks, overlap, room)
         self._prompt = prompt
+        self._max_tokens = max_tokens
         self._max_chunks = max_chunks
         self._first_cut = _CHARACTERS_PER_TOKEN * max_tokens * max_chunks
+        self._words = None
+        if WordLookup.fits(self._whole):
+            self._words = WordLookup(tokenizers.Tokenizer.from_str(self._whole.to_str()))
         self._whole.enable_truncation(max_tokens)
         # With a prompt, chunks are found in the bare text, with room left for the prompt, and
         # each is then encoded again behind it.
@@ -106,6 +109,20 @@ class Tokenizer:
 
     def encode(self, text: str) -> Tokenized:
         """The chunks of one text, at least one."""
+        ids = self._look_up(text)
+        if ids is not None:
+            return Tokenized((Chunk(ids, 0, len(text)),), truncated=False)
+        return self._tokenize(text)
+
+    def _look_up(self, text: str) -> list[int] | None:
+        """The tokens of a plain text that fits into one chunk."""
+        if self._words is None or self._in_two_steps or len(text) > self._first_cut:
+            return None
+        ids = self._words.ids(self._prompt + text)
+        return None if ids is None or len(ids) > self._max_tokens else ids
+
+    def _tokenize(self, text: str) -> Tokenized:
+        """The chunks of any text, by the tokenizer itself."""
         prefix = "" if self._in_two_steps else self._prompt
         encodings = self._encode_enough(_encodable(text), prefix)
         kept = encodings[: self._max_chunks]

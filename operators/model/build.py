@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-__all__ = ["write_bundle"]
+__all__ = ["try_out", "write_bundle", "write_graph"]
 
 # What a Protobuf message, and so one ONNX file, can hold.
 _LARGEST_GRAPH: Final = 2**31 - 1
@@ -48,7 +48,7 @@ def write_bundle(name: str, jars: Sequence[Path], folder: Path) -> Manifest:
     made = gather(name, jars)
     layout = made.layout
     model = finish(made.graph, layout.pooling, layout.heads)
-    _write_graph(model, folder / GRAPH_FILE, name)
+    write_graph(model, folder / GRAPH_FILE, name)
     text = tokenizer_text(made.tokenizer, max_tokens=layout.max_tokens, lowercase=layout.lowercase)
     (folder / TOKENIZER_FILE).write_text(text, encoding="utf-8")
     manifest = _describe(name, made, folder, opset_of(model))
@@ -56,8 +56,12 @@ def write_bundle(name: str, jars: Sequence[Path], folder: Path) -> Manifest:
     return manifest
 
 
-def _write_graph(model: onnx.ModelProto, path: Path, name: str) -> None:
-    """Writes the graph, the same bytes for the same content."""
+def write_graph(model: onnx.ModelProto, path: Path, name: str) -> None:
+    """Writes a graph, the same bytes for the same content.
+
+    Raises:
+        ModelError: it is too large for one file.
+    """
     try:
         data = model.SerializeToString(deterministic=True)
     except ValueError as error:
@@ -71,7 +75,7 @@ def _describe(name: str, made: Ingredients, folder: Path, opset: int) -> Manifes
     """The manifest of the files in `folder`."""
     layout = made.layout
     dense = tuple(str(head) for head in layout.heads if str(head) != "normalize")
-    dimension = _try_out(folder)
+    dimension = try_out(folder)
     files = {file: FileRecord.of(folder / file) for file in (GRAPH_FILE, TOKENIZER_FILE)}
     prompts = {"document": layout.document_prompt, "query": layout.query_prompt}
     pooling = "+".join(layout.pooling)
@@ -100,8 +104,12 @@ def _describe(name: str, made: Ingredients, folder: Path, opset: int) -> Manifes
     )
 
 
-def _try_out(folder: Path) -> int:
-    """Runs the new graph on its own tokenizer's output; gives the vectors' dimension."""
+def try_out(folder: Path) -> int:
+    """Runs a new bundle's graph on its own tokenizer's output; gives the vectors' dimension.
+
+    Raises:
+        ModelError: they don't fit each other, or don't give unit vectors.
+    """
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(folder / TOKENIZER_FILE))
         ids = tokenizer.encode("a b").ids or [0]

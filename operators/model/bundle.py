@@ -15,6 +15,7 @@ import re
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,9 +31,9 @@ from operators.model.manifest import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Bundle", "ModelSource", "locked", "open_bundle"]
+__all__ = ["Bundle", "ModelSource", "assemble", "locked", "open_bundle"]
 
 _LOCK_SECONDS: Final = 900.0
 _STAMPED: Final = (
@@ -196,16 +197,29 @@ def _build_once(source: ModelSource, path: Path) -> Manifest:
 
 
 def _build(source: ModelSource, path: Path) -> Manifest:
-    """Builds a bundle beside `path`, makes it durable, and puts it there."""
+    """Builds a bundle from its source, and puts it at `path`."""
     from operators.model.build import write_bundle  # noqa: PLC0415 - brings onnx, slow to import
 
+    return assemble(path, partial(write_bundle, source.name, source.jars))
+
+
+def assemble(path: Path, fill: Callable[[Path], Manifest]) -> Manifest:
+    """Builds a bundle beside `path`, makes it durable, and puts it there.
+
+    Args:
+        path: where it goes; what is there is replaced.
+        fill: writes the files into an empty folder.
+
+    Raises:
+        OSError: it can't be written.
+    """
     folder = Path(tempfile.mkdtemp(prefix=_temporary(path), dir=path.parent))
     try:
-        manifest = write_bundle(source.name, source.jars, folder)
+        manifest = fill(folder)
         for file in folder.iterdir():
             _sync(file)
         _sync(folder)
-        # Only a damaged bundle can be in the way here.
+        # In the cache, only a damaged bundle can be in the way here.
         shutil.rmtree(path, ignore_errors=True)
         folder.rename(path)
         _sync(path.parent)

@@ -26,6 +26,10 @@ __all__ = ["Encoder", "describe", "load_encoder"]
 
 # Larger calls fall out of the processor's cache, and cost more for each token.
 _BATCH_TOKENS: Final = 512
+# Of a static bundle that is true of larger calls still: its tokens are looked up, not computed.
+# A transformer's take some hundred times as long as this.
+_LOOKED_UP_S: Final = 1e-6
+_LOOKED_UP_TOKENS: Final = 2048
 
 
 class Encoder:
@@ -37,7 +41,8 @@ class Encoder:
         cost: what a call costs, by which batches are cut.
         max_chunks: the most chunks of `max_tokens` tokens kept of a document.
         chunk_overlap: tokens that a chunk repeats from the one before it.
-        batch_tokens: the most padded tokens of one call; 512 if not given.
+        batch_tokens: the most padded tokens of one call; if not given 512, or 2048 where a token
+            costs next to nothing.
         on_inference: told of each call: rows, tokens without padding, wall seconds.
 
     Raises:
@@ -69,7 +74,9 @@ class Encoder:
         self._runtime = runtime
         self._cost = cost
         self._pad_id = manifest.pad_id
-        self._batch_tokens = _BATCH_TOKENS if batch_tokens is None else batch_tokens
+        if batch_tokens is None:
+            batch_tokens = _BATCH_TOKENS if cost.token > _LOOKED_UP_S else _LOOKED_UP_TOKENS
+        self._batch_tokens = batch_tokens
         self._on_inference = on_inference
         self._documents = Tokenizer(
             bundle.tokenizer_file,
@@ -138,7 +145,7 @@ def load_encoder(
         precision: `auto`, `fp32` or `bf16`.
         max_chunks: the most chunks kept of a document; 1 truncates.
         chunk_overlap: tokens that a chunk repeats from the one before it.
-        batch_tokens: the most padded tokens of one call; 512 if not given.
+        batch_tokens: the most padded tokens of one call, as for `Encoder`.
         on_inference: told of each call: rows, tokens without padding, wall seconds.
 
     Raises:

@@ -3,7 +3,7 @@
 The graph that comes in gives token states [rows, tokens, width]. What is appended pools them over
 the tokens, runs the model's dense layers, and normalises. What comes out has exactly the inputs
 `input_ids` and `attention_mask` (int64 [rows, tokens]) and the output `embeddings`
-(float32 [rows, dimension]).
+(float32 [rows, dimension]). Or the whole graph is a look-up of token vectors, with the same ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["ACTIVATIONS", "POOLINGS", "Dense", "Normalize", "finish", "opset_of"]
+__all__ = ["ACTIVATIONS", "POOLINGS", "Dense", "Normalize", "finish", "look_up", "opset_of"]
 
 POOLINGS: Final = ("cls", "max", "mean", "mean_sqrt_len", "lasttoken")
 ACTIVATIONS: Final = ("Identity", "Tanh", "ReLU", "Sigmoid", "GELU")
@@ -31,6 +31,9 @@ _INPUTS: Final = ("input_ids", "attention_mask")
 _OUTPUT: Final = "embeddings"
 _STATES: Final = ("last_hidden_state", "token_embeddings")
 _FLOATS: Final = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
+# Of graphs that are made here; whatever runs transformers' graphs runs these.
+_OPSET: Final = 14
+_IR: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +143,44 @@ def finish(
     return model
 
 
+def look_up(vectors: NDArray[np.float32], otherwise: NDArray[np.float32]) -> onnx.ModelProto:
+    """A graph that adds up a vector for each token, and normalises.
+
+    Weights are in the vectors, and a mean differs from the sum by its length only.
+
+    Args:
+        vectors: float32 [vocabulary, dimension]; a token that says nothing has zeros.
+        otherwise: float32 [dimension], the unit vector of a text of such tokens only.
+    """
+    size, dimension = vectors.shape
+    tail = _Tail(_OPSET)
+    # Padding looks up a row of zeros of its own: less to do than to mask what was looked up.
+    table = tail.const(np.concatenate([vectors, np.zeros((1, dimension))]), np.float32)
+    kept = tail.op("Cast", "attention_mask", to=TensorProto.BOOL)
+    ids = tail.op("Where", kept, "input_ids", tail.const(size, np.int64))
+    total = tail.over("ReduceSum", tail.op("Gather", table, ids), 1)
+    # Too little to tell beside any vector, and a direction where there is none.
+    least = np.float32(1e-9) * otherwise
+    vector = tail.normalize(tail.op("Add", total, tail.const(least, np.float32)))
+    tail.nodes.append(helper.make_node("Identity", [vector], [_OUTPUT]))
+    graph = helper.make_graph(
+        tail.nodes,
+        _OUTPUT,
+        [_input(name) for name in _INPUTS],
+        [helper.make_tensor_value_info(_OUTPUT, TensorProto.FLOAT, ["rows", "dimension"])],
+        tail.constants,
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR
+    )
+    _forget_origin(model)
+    return model
+
+
+def _input(name: str) -> Any:  # noqa: ANN401 - onnx has no types
+    return helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"])
+
+
 def _settle_inputs(graph: Any) -> None:  # noqa: ANN401 - onnx has no types
     """Leaves the two inputs; zeros take the place of token types."""
     constants = {constant.name for constant in graph.initializer}
@@ -156,10 +197,7 @@ def _settle_inputs(graph: Any) -> None:  # noqa: ANN401 - onnx has no types
         node = helper.make_node("Mul", ["input_ids", zero.name], ["token_type_ids"])
         graph.node.insert(0, node)
     del graph.input[:]
-    graph.input.extend(
-        helper.make_tensor_value_info(name, TensorProto.INT64, ["rows", "tokens"])
-        for name in _INPUTS
-    )
+    graph.input.extend(_input(name) for name in _INPUTS)
 
 
 def _states_of(graph: Any) -> str:  # noqa: ANN401 - onnx has no types

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,10 +17,8 @@ __all__ = ["pad"]
 
 def pad(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Token ids and their mask, int64 [rows, longest] each, padded on the right."""
-    longest = max(1, *(len(row) for row in rows))
-    input_ids = np.full((len(rows), longest), pad_id, dtype=np.int64)
-    attention_mask = np.zeros((len(rows), longest), dtype=np.int64)
-    for index, row in enumerate(rows):
-        input_ids[index, : len(row)] = row
-        attention_mask[index, : len(row)] = 1
-    return input_ids, attention_mask
+    lengths = np.fromiter(map(len, rows), dtype=np.int64, count=len(rows))
+    kept = np.arange(max(1, int(lengths.max(initial=0)))) < lengths[:, None]
+    input_ids = np.full(kept.shape, pad_id, dtype=np.int64)
+    input_ids[kept] = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    return input_ids, kept.astype(np.int64)

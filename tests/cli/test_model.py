@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
-from tests.cli.conftest import headrace
+import pytest
+
+from tests.cli.conftest import headrace, lines
+from tests.operators.model import tiny
 
 FIELDS = {
     *("path", "onnx_file", "tokenizer_file", "dimension", "max_tokens"),
@@ -29,3 +33,54 @@ def test_no_such_model(model: dict[str, str]) -> None:
     assert done.code == 1
     assert "model.name: /nowhere/model" in done.err
     assert done.err.count("\n") == 1
+
+
+def test_distill(tmp_path: Path) -> None:
+    """Distill makes a bundle that inspect shows by its folder, fitted to the texts of a file."""
+    env = {
+        "HEADRACE_MODEL__NAME": str(tiny.model_folder(tmp_path / "model")),
+        "HEADRACE_MODEL__CACHE": str(tmp_path / "cache"),
+        "HEADRACE_MODEL__RUNTIME": "onnxruntime",
+    }
+    texts = tmp_path / "texts.ndjson"
+    words = ("".join(pair) for pair in product("abcdefghij", repeat=3))
+    texts.write_bytes(
+        lines({"id": "gone", "deleted": True}, *({"text": " ".join(w)} for w in words))
+    )
+    out = str(tmp_path / "out")
+    call = ("model", "distill", out, "--dimension", "6", "--texts", str(texts))
+    made = headrace(env, *call, "--json")
+    assert made.code == 0, made.err
+    assert (made.json["dimension"], made.json["texts"]) == (6, 1000)
+    assert made.json["overlap_at_10"] > made.json["overlap_at_10_before"]
+    shown = headrace({**env, "HEADRACE_MODEL__NAME": out}, "model", "inspect", "--json").json
+    assert shown["fingerprint"] == made.json["fingerprint"]
+    assert (shown["pooling"], shown["max_tokens"]) == ("static", 2048)
+    again = headrace(env, *call)
+    assert (again.code, again.err.count("\n")) == (2, 1)
+    assert f"OUT: {out} — is there already" in again.err
+    told = headrace(env, "model", "distill", str(tmp_path / "other"), "--dimension", "8")
+    assert f"{tmp_path / 'other'}: " in told.out
+    assert "33 tokens of 8 floats" in told.out
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (b"nope", "line 2: not JSON"),
+        (b"[1]", "line 2: must be"),
+        (b'{"text": 1}', "line 2: must be"),
+    ],
+)
+def test_distill_names_a_wrong_line(tmp_path: Path, line: bytes, text: str) -> None:
+    """A line that is no document is told by its number, and nothing is made."""
+    env = {"HEADRACE_MODEL__NAME": str(tmp_path / "model")}
+    out = tmp_path / "out"
+    stdin = b"\n" + line + b"\n"
+    done = headrace(env, "model", "distill", str(out), "--texts", "-", stdin=stdin)
+    assert done.code == 1
+    assert text in done.err
+    assert not out.exists()
+    missing = headrace(env, "model", "distill", str(out), "--texts", str(tmp_path / "none"))
+    assert missing.code == 2
+    assert "--texts: " in missing.err

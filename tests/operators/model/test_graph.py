@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from operators.model.errors import ModelError
-from operators.model.graph import Dense, Normalize, finish
+from operators.model.graph import Dense, Normalize, finish, look_up
 from operators.model.onnx import OnnxRuntime
 from tests.operators.model import tiny
 
@@ -127,3 +127,31 @@ def test_same_weights_make_the_same_bytes() -> None:
     two.producer_version, two.graph.name, two.graph.node[0].doc_string = "9", "other", "at line 5"
     first = finish(one, ["mean"], []).SerializeToString(deterministic=True)
     assert first == finish(two, ["mean"], []).SerializeToString(deterministic=True)
+
+
+def test_looked_up_vectors_are_added_and_normalised(tmp_path: Path) -> None:
+    """Each row is the sum of its own tokens' vectors at length 1, whatever the padding's vector."""
+    table = tiny.table()
+    otherwise = unit(np.ones(tiny.WIDTH, dtype=np.float32))
+    found = run(tmp_path, look_up(table, otherwise))
+    wanted = np.stack(
+        [table[ids[mask > 0]].sum(axis=0) for ids, mask in zip(IDS, MASK, strict=True)]
+    )
+    np.testing.assert_allclose(found, unit(wanted), atol=1e-6)
+
+
+def test_a_row_of_nothing_gets_the_vector_for_that(tmp_path: Path) -> None:
+    """Where no token says anything, or there is none, the vector is finite and of length 1."""
+    table = np.zeros_like(tiny.table())
+    otherwise = unit(np.arange(tiny.WIDTH, dtype=np.float32))
+    for mask in (MASK, np.zeros_like(MASK)):
+        found = run(tmp_path, look_up(table, otherwise), mask)
+        np.testing.assert_allclose(found, np.tile(otherwise, (3, 1)), atol=1e-6)
+
+
+def test_same_vectors_same_graph() -> None:
+    """The same vectors make the same bytes, so the same fingerprint."""
+    graphs = [look_up(tiny.table(), tiny.table()[0]) for _ in range(2)]
+    assert graphs[0].SerializeToString(deterministic=True) == graphs[1].SerializeToString(
+        deterministic=True
+    )
