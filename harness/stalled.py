@@ -1,18 +1,16 @@
 """The real flow on a table that can be stopped: commits wait while the file `STALL` names exists.
 
-As a full network share does, it hangs inside the commit; the watchdog sees it as it would see that.
+As a network share that hangs does, it hangs inside the commit, and the watchdog sees it so.
 """
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bytewax.dataflow import Dataflow
 
 from flows import embed
-from sinks.schema import TableRow
 from sinks.writer import TableWriter
 
 __all__ = ["STALL", "flow"]
@@ -22,14 +20,14 @@ STALL: Final = "STALL_TABLE_WHILE"
 
 
 def flow() -> Dataflow:
-    """The dataflow, its table's merges held up by the file."""
+    """The dataflow, its table's commits held up by the file."""
     gate = Path(os.environ[STALL])
-    merge = TableWriter._merge  # noqa: SLF001 - the step that is held up
+    commit = TableWriter.commit
 
-    def held(self: TableWriter, heads: list[TableRow], progress: Mapping[str, int]) -> None:
+    def held(self: TableWriter, *given: Any, **named: Any) -> Any:  # noqa: ANN401 - as the real one
         while gate.exists():
             time.sleep(0.05)
-        merge(self, heads, progress)
+        return commit(self, *given, **named)
 
-    TableWriter._merge = held  # type: ignore[method-assign]  # noqa: SLF001
+    TableWriter.commit = held  # type: ignore[method-assign]  # what makes it stoppable
     return embed.flow()
