@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Commits", "Drained", "calibrate", "solve"]
 
-_DOCS: Final = 6000
+_DOCS: Final = 5000
 _TRICKLE: Final = 60
 _PROBE: Final = 1500
 _SMALL, _LARGE = 1, 1000
