@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak lint format install kafka proto clean jars model
+.PHONY: help demo test bench soak memory lint format install kafka proto clean jars model
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PORT ?= 9092
@@ -44,6 +44,9 @@ bench: $(ALL_DONE) $(JARS_DONE) ## measure throughput and latency, write the rep
 
 soak: $(ALL_DONE) $(JARS_DONE) ## the long fault runs
 	@exec $(RUN) harness.soak $(ARGS)
+
+memory: $(ALL_DONE) $(JARS_DONE) ## memory under a million documents and whatever stops
+	@exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(RUN) harness.memory $(ARGS)
 
 lint: $(ALL_DONE) ## check style, types and generated code
 	$(call say,ruff)

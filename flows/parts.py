@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from clients.kafka import KafkaConfig
 from flows.settings import Settings, load
 from headrace.errors import HeadraceError
+from operators.current import VIEW_BYTES
 from operators.documents import Decoder
-from operators.embed import EmbedStep
+from operators.embed import EmbedStep, StateLimits
 from operators.model import Encoder, ModelSource, load_encoder
 from operators.records import Lane
 from recovery.model import check_model
@@ -29,6 +30,7 @@ from sinks.schema import TableSchema
 from sinks.store import TableStore
 from sinks.table import TableSink
 from sinks.topic import TopicSink, Writing
+from sources.budget import read_ahead
 from sources.errors import SourceError
 from sources.kafka import KafkaSource, Reading
 from telemetry import logs
@@ -117,6 +119,8 @@ def _wire(
         source.start,
         source.missing,
         source.max_in_flight,
+        source.max_in_flight_bytes,
+        read_ahead(len(lanes)),
         store.progress,
         board,
         shutdown,
@@ -143,13 +147,27 @@ def _wire(
         KafkaSource(lanes, reading),
         Decoder(settings.table.columns, source.max_record_bytes),
         EmbedStep(
-            encoder, ending(store.lookup), source.max_in_flight, model.cache_entries, metrics
+            encoder,
+            ending(store.lookup),
+            board.written,
+            StateLimits(model.cache_entries, model.cache_bytes, _view_bytes(lanes)),
+            metrics,
         ),
         batch.rows,
         timedelta(milliseconds=batch.wait_ms),
         TopicSink(lanes, writing),
         TableSink(store, upkeep, model.max_chunks, batch.freshness_ms, board, watchdog, metrics),
     )
+
+
+def _view_bytes(lanes: Collection[Lane]) -> int:
+    """What a lane may keep of rows that both sinks have.
+
+    Nothing where several topics can write the same document: another lane's write of it would
+    not be seen. Within a topic a document stays in its lane.
+    """
+    several = len({lane.topic for lane in lanes}) > 1
+    return 0 if several else VIEW_BYTES // max(1, len(lanes))
 
 
 def kafka_of(settings: Settings) -> KafkaConfig:

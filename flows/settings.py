@@ -118,6 +118,9 @@ class SourceSettings(_Section):
     max_in_flight: int = Field(
         8192, ge=1, description="Records read and not yet written, per worker."
     )
+    max_in_flight_bytes: int = Field(
+        64 << 20, ge=1, description="Bytes of those records, per worker."
+    )
     max_record_bytes: int = Field(
         900_000,
         ge=1024,
@@ -211,6 +214,9 @@ class ModelSettings(_Section):
     )
     cache_entries: int = Field(
         10_000, ge=0, description="Texts whose vectors are remembered; 0 remembers none."
+    )
+    cache_bytes: int = Field(
+        32 << 20, ge=0, description="Bytes of what is remembered; 0 remembers none."
     )
 
     @field_validator("cache")

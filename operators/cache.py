@@ -6,26 +6,33 @@ from collections import OrderedDict
 from dataclasses import replace
 from hashlib import blake2b
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from operators.encoding import Encoded
 
-__all__ = ["EncodingCache"]
+__all__ = ["ENTRY_BYTES", "EncodingCache"]
+
+
+ENTRY_BYTES: Final = 300
+"""What an entry takes for each chunk beside its vector: objects, and its place in the dict."""
 
 
 class EncodingCache:
     """The encodings of the texts used last, so that a repeated text costs no inference.
 
     Safe for several worker threads. An entry of one chunk takes about 4 bytes a dimension plus
-    300, so 10,000 entries of 384 dimensions take some 18 MB.
+    300, so 10,000 entries of 384 dimensions take some 18 MB; a further chunk as much again.
 
     Args:
         entries: The most texts to remember; 0 switches the cache off.
+        size: The most bytes that they may take together; 0 does the same.
     """
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, size: int) -> None:
         self._limit = entries
+        self._most = size
+        self._size = 0
         self._held: OrderedDict[bytes, Encoded] = OrderedDict()
         self._lock = Lock()
 
@@ -46,16 +53,26 @@ class EncodingCache:
             return found
 
     def put(self, fingerprint: bytes, encoded: Encoded) -> Encoded:
-        """Remember the text's encoding; the one used longest ago may be forgotten for it.
+        """Remember the text's encoding; those used longest ago may be forgotten for it.
 
         Returns:
             The encoding with vectors of its own, fit to be held for long.
         """
         # A copy: the vectors are a view into the whole inference's array, which it would keep.
         kept = replace(encoded, vectors=encoded.vectors.copy())
+        size = _size(kept)
+        if not self._limit or size > self._most:
+            return kept
         with self._lock:
+            before = self._held.pop(fingerprint, None)
+            self._size += size - (_size(before) if before else 0)
             self._held[fingerprint] = kept
-            self._held.move_to_end(fingerprint)
-            while len(self._held) > self._limit:
-                self._held.popitem(last=False)
+            while len(self._held) > self._limit or self._size > self._most:
+                _, forgotten = self._held.popitem(last=False)
+                self._size -= _size(forgotten)
         return kept
+
+
+def _size(encoded: Encoded) -> int:
+    """About how many bytes an entry takes: vectors, and for each chunk its span and tokens."""
+    return encoded.vectors.nbytes + ENTRY_BYTES * len(encoded.spans)

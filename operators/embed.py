@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from operators.encoding import Encoded
 
-__all__ = ["EmbedStep", "Observer", "TextEncoder"]
+__all__ = ["EmbedStep", "Observer", "StateLimits", "TextEncoder"]
 
 
 class TextEncoder(Protocol):
@@ -48,6 +48,22 @@ class _Unobserved:
         pass
 
 
+@dataclass(frozen=True, slots=True)
+class StateLimits:
+    """What the step may remember.
+
+    Attributes:
+        cache_entries: How many texts' encodings.
+        cache_bytes: The most bytes of them.
+        view_bytes: For each lane, the most bytes of rows that both sinks have; see
+            `operators.current`.
+    """
+
+    cache_entries: int
+    cache_bytes: int
+    view_bytes: int
+
+
 def _wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
@@ -58,8 +74,8 @@ class EmbedStep:
     Args:
         encoder: The model.
         lookup: Reads rows that the table has committed.
-        in_flight: The most records of a lane between the source and the slower sink.
-        cache_entries: How many texts' encodings are remembered.
+        written: The next offset of a lane, by its key, below which both sinks have all.
+        limits: What may be remembered.
         observer: Told what was done.
         now_ms: The wall clock, in milliseconds since the epoch.
     """
@@ -68,15 +84,17 @@ class EmbedStep:
         self,
         encoder: TextEncoder,
         lookup: RowLookup,
-        in_flight: int,
-        cache_entries: int,
+        written: Callable[[str], int],
+        limits: StateLimits,
         observer: Observer | None = None,
         now_ms: Callable[[], int] = _wall_ms,
     ) -> None:
         self._encoder = encoder
         self._lookup = lookup
-        self._cache = EncodingCache(cache_entries)
-        self._views: defaultdict[Lane, LaneView] = defaultdict(lambda: LaneView(in_flight))
+        self._written = written
+        self._cache = EncodingCache(limits.cache_entries, limits.cache_bytes)
+        kept = limits.view_bytes
+        self._views: defaultdict[Lane, LaneView] = defaultdict(lambda: LaneView(kept))
         self._observer: Observer = observer or _Unobserved()
         self._now_ms = now_ms
 
@@ -88,7 +106,8 @@ class EmbedStep:
         """
         # First, so that what a document of these may leave the view for is looked up with it.
         for batch in batches:
-            self._views[batch.records.lane].advance(len(batch))
+            records = batch.records
+            self._views[records.lane].advance(records.end, self._written(records.lane.key))
         committed = [self._committed(batch) for batch in batches]
         encodings = self._encodings(batches, committed)
         return [

@@ -81,6 +81,7 @@ class RecordBatch:
         values: n of them.
         headers: n of them.
         drained: Whether there was nothing more to read behind them.
+        size: Bytes of all their keys, values and headers.
     """
 
     lane: Lane
@@ -92,6 +93,7 @@ class RecordBatch:
     values: Sequence[bytes | None] = ()
     headers: Sequence[Headers] = ()
     drained: bool = True
+    size: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets)

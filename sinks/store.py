@@ -285,7 +285,8 @@ def _current(found: pa.Table) -> dict[str, CurrentRow]:
             continue
         encoded = None
         if identity not in several:
-            vector = np.asarray(vectors[index].values, np.float32).reshape(1, -1)
+            # A copy: it is kept longer than the rows that it came with.
+            vector = np.array(vectors[index].values, np.float32).reshape(1, -1)
             span = (0, len(texts[index]))
             count = tokens[index]
             encoded = Encoded(vector, (span,), (count,), count, truncated[index])

@@ -40,6 +40,9 @@ TRANSACTION_ROWS: Final = 2000
 TRANSACTIONS_PER_S: Final = 200
 """How many transactions a second a process asks of the broker, all its lanes together."""
 
+QUEUE_KB: Final = 16 * 1024
+"""What librdkafka holds of one lane's transaction until the broker has it, in KiB."""
+
 STEP_TIMEOUT_S: Final = 10.0
 
 KEEP_ALIVE_S: Final = 3600.0
@@ -93,6 +96,7 @@ class TopicSink(FixedPartitionedSink[Window, None]):
 
     lanes: tuple[Lane, ...]
     writing: Writing
+    _built: list[str] = field(default_factory=list, init=False)
 
     def list_parts(self) -> list[str]:
         """The keys of the lanes."""
@@ -106,11 +110,16 @@ class TopicSink(FixedPartitionedSink[Window, None]):
     def build_part(
         self,
         step_id: str,  # noqa: ARG002 - Bytewax's interface
-        for_part: str,  # noqa: ARG002 - a part takes lanes as they come
+        for_part: str,
         resume_state: None,  # noqa: ARG002 - the committed offset is the state
     ) -> TopicPartitionSink:
         """A part; it opens a lane when the first window of that comes."""
-        return TopicPartitionSink(self.writing, pause_s=len(self.lanes) / TRANSACTIONS_PER_S)
+        self._built.append(for_part)
+        return TopicPartitionSink(self.writing, self._pause_s)
+
+    def _pause_s(self) -> float:
+        """How long a lane gathers, so that all of this process's parts keep to its transactions."""
+        return len(self._built) / TRANSACTIONS_PER_S
 
 
 @dataclass
@@ -118,7 +127,7 @@ class TopicPartitionSink(StatefulSinkPartition[Window, None]):
     """The lanes of one part: its own, and those added while the flow ran."""
 
     writing: Writing
-    pause_s: float
+    pause_s: Callable[[], float]
     _writers: dict[Lane, LaneWriter] = field(default_factory=dict, init=False)
 
     def write_batch(self, values: list[Window]) -> None:
@@ -137,7 +146,7 @@ class TopicPartitionSink(StatefulSinkPartition[Window, None]):
 
     def _writer(self, lane: Lane) -> LaneWriter:
         if lane not in self._writers:
-            self._writers[lane] = ending(LaneWriter)(self.writing, lane, self.pause_s)
+            self._writers[lane] = ending(LaneWriter)(self.writing, lane, self.pause_s())
         return self._writers[lane]
 
 
@@ -195,6 +204,8 @@ class LaneWriter:
         limits: dict[str, str | float] = {
             "compression.type": self._writing.compression,
             "message.max.bytes": self._writing.max_message_bytes,
+            # Room for the largest record beside others; librdkafka's own limit is 1 GiB a lane.
+            "queue.buffering.max.kbytes": max(QUEUE_KB, self._writing.max_message_bytes // 512),
         }
         return fenced_producer(self._writing.kafka, self._lane, **limits)
 

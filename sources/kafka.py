@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from clients.kafka import KafkaConfig
     from recovery.shutdown import Shutdown
+    from sources.budget import Amount
     from telemetry.metrics import Metrics
 
 __all__ = ["KafkaSource"]
@@ -45,6 +46,8 @@ class Reading:
         start: Where a lane starts of which no sink knows anything.
         missing: What to do when the topic no longer has a record that a sink lacks.
         max_in_flight: The most records a worker has read that are not yet in both sinks.
+        max_in_flight_bytes: The most bytes of them.
+        read_ahead: How many bytes of each lane the client reads ahead.
         table_progress: Reads the table's next offset of each lane that it knows.
         board: The sinks' progress, as far as this process knows it.
         shutdown: Whether to end.
@@ -55,6 +58,8 @@ class Reading:
     start: Literal["earliest", "latest"]
     missing: Literal["error", "skip"]
     max_in_flight: int
+    max_in_flight_bytes: int
+    read_ahead: int
     table_progress: Callable[[Collection[str]], Mapping[str, int]]
     board: Board
     shutdown: Shutdown
@@ -100,7 +105,8 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
         with self._lock:
             # Keyed by the worker's thread, the only thing that tells one worker from another.
             budget = self._budgets.setdefault(
-                threading.get_ident(), WorkerBudget(self.reading.max_in_flight)
+                threading.get_ident(),
+                WorkerBudget(self.reading.max_in_flight, self.reading.max_in_flight_bytes),
             )
         return KafkaPartition(lane, self.reading, budget, self._watch, self._adopted_by(lane))
 
@@ -205,7 +211,8 @@ class ActiveLane:
         self._consumed = metrics.consumed.labels(*labels)
         self._lag = metrics.lag.labels(*labels)
         self._flying = metrics.in_flight.labels(*labels)
-        self.reader = LaneReader(reading.kafka, lane)
+        self._flying_bytes = metrics.in_flight_bytes.labels(*labels)
+        self.reader = LaneReader(reading.kafka, lane, reading.read_ahead)
         fence(reading.kafka, lane)
         offset = self._resume_at(lane, start)
         log.info(
@@ -223,26 +230,27 @@ class ActiveLane:
         marks = self.reader.watermarks()
         return resume_offset(str(lane), marks, progress, start, self._reading.missing)
 
-    def read(self, share: int) -> RecordBatch | None:
+    def read(self, share: Amount) -> RecordBatch | None:
         """The next records, if the budget has room for some."""
         if self._first is not None:
             # An empty batch first: it makes both sinks note where the lane starts.
             first, self._first = self._first, None
             return first
-        room = share - self._settle()
-        if room <= 0:
+        flying = self._settle()
+        if flying.exhausts(share):
             self._ask_sinks()
             return None
-        batch = self.reader.read(room)
+        batch = self.reader.read(share.records - flying.records)
         if batch is not None:
             self._in_flight.add(batch)
             self._consumed.inc(len(batch))
         self._lag.set(self.reader.lag())
         return batch
 
-    def _settle(self) -> int:
+    def _settle(self) -> Amount:
         flying = self._in_flight.settle(self._reading.board.written(self.reader.lane.key))
-        self._flying.set(flying)
+        self._flying.set(flying.records)
+        self._flying_bytes.set(flying.size)
         return flying
 
     def _ask_sinks(self) -> None:

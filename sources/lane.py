@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, Message, TopicPartition
 
 from operators.records import Headers, Lane, RecordBatch
 from recovery.progress import Watermarks
+from sources.budget import LANE_AHEAD_BYTES
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from clients.kafka import KafkaConfig
 
-__all__ = ["BATCH_BYTES", "BATCH_RECORDS", "LaneReader"]
+__all__ = ["BATCH_BYTES", "BATCH_RECORDS", "FETCH_BYTES", "LaneReader"]
 
 log = structlog.get_logger(__name__)
 
@@ -30,17 +31,26 @@ next one may have twice as many: the first of a burst leave early, and a backlog
 off in large batches."""
 
 BATCH_BYTES: Final = 64 * 1024
-"""The most bytes of values in a batch of several records: what a core embeds in a few seconds,
+"""The most bytes in a batch of several records: what a core embeds in a few seconds,
 so that signals, windows and epochs never wait longer for a worker."""
 
-_SETTINGS: Final[dict[str, int | bool]] = {
-    "enable.partition.eof": True,
-    # The backlog stays in the broker: 4 MiB a lane, topped up at once when it is used.
-    "queued.max.messages.kbytes": 4096,
-    "queued.min.messages": 2048,
-    "fetch.queue.backoff.ms": 10,
-    "fetch.max.bytes": 8 * 1024 * 1024,
-}
+FETCH_BYTES: Final = 1 << 20
+"""The most bytes of one answer of the broker, unless its first batch alone has more."""
+
+
+def _settings(ahead: int) -> dict[str, int | bool]:
+    """A client's: it asks for more only while it holds less than `ahead` bytes.
+
+    The backlog stays in the broker. What comes at once is topped up at once when it is used.
+    """
+    return {
+        "enable.partition.eof": True,
+        "queued.max.messages.kbytes": ahead // 1024,
+        "queued.min.messages": 2048,
+        "fetch.queue.backoff.ms": 10,
+        # Of a partition in an answer; a client has only one partition.
+        "fetch.message.max.bytes": min(FETCH_BYTES, ahead),
+    }
 
 
 class LaneReader:
@@ -52,14 +62,16 @@ class LaneReader:
     Args:
         config: The broker.
         lane: What to read.
+        ahead: How many bytes to read ahead.
     """
 
-    def __init__(self, config: KafkaConfig, lane: Lane) -> None:
+    def __init__(self, config: KafkaConfig, lane: Lane, ahead: int = LANE_AHEAD_BYTES) -> None:
         self.lane = lane
         self._config = config
         self._away = False
-        self._consumer: Consumer = config.consumer(**_SETTINGS, error_cb=self._on_error)
-        self._events: deque[Message] = deque()
+        self._consumer: Consumer = config.consumer(**_settings(ahead), error_cb=self._on_error)
+        self._events: deque[tuple[Message, int]] = deque()
+        self._held = 0
         self._limit = LEAST_RECORDS
         self._next = 0
 
@@ -110,8 +122,9 @@ class LaneReader:
         Raises:
             SourceError: The lane can't be read on from here.
         """
-        if len(self._events) < min(room, BATCH_RECORDS):
-            self._events.extend(self._consumer.consume(BATCH_RECORDS, timeout=0))
+        # By bytes too: a batch takes one large record, where the client gives hundreds.
+        if len(self._events) < min(room, BATCH_RECORDS) and self._held < BATCH_BYTES:
+            self._fetch()
         return self._batch(room)
 
     def take_away(self) -> bool:
@@ -127,23 +140,30 @@ class LaneReader:
         self._away = True
         log.debug("consumer", lane=str(self.lane), error=error.str())
 
+    def _fetch(self) -> None:
+        for message in self._consumer.consume(BATCH_RECORDS, timeout=0):
+            size = _size(message) if message.error() is None else 0
+            self._events.append((message, size))
+            self._held += size
+
     def _batch(self, room: int) -> RecordBatch | None:
         taken: list[Message] = []
-        size = 0
+        total = 0
         end = self._next
         events = self._events
         limit = min(room, self._limit)
         while events and len(taken) < limit:
-            message = events[0]
+            message, size = events[0]
             error = message.error()
             if error is not None:
                 end = max(end, self._passed(message, error))
             else:
-                size += len(message)
-                if taken and size > BATCH_BYTES:
+                if taken and total + size > BATCH_BYTES:
                     break
+                total += size
                 taken.append(message)
             events.popleft()
+        self._held -= total
         if taken:
             end = max(end, _offset(taken[-1]) + 1)
         if end == self._next:
@@ -151,7 +171,7 @@ class LaneReader:
         start, self._next = self._next, end
         drained = not events
         self._limit = LEAST_RECORDS if drained else min(2 * self._limit, BATCH_RECORDS)
-        return _columns(self.lane, start, end, taken, drained=drained)
+        return _columns(self.lane, start, end, taken, total, drained=drained)
 
     def _passed(self, message: Message, error: KafkaError) -> int:
         """The next offset that an event which is no record stands for."""
@@ -176,8 +196,15 @@ def _offset(message: Message) -> int:
     return offset
 
 
+def _size(message: Message) -> int:
+    """The bytes of a record's key, value and headers."""
+    key = message.key()
+    headers = sum(len(name) + len(value or b"") for name, value in _headers(message))
+    return len(message) + (len(key) if key else 0) + headers
+
+
 def _columns(
-    lane: Lane, start: int, end: int, messages: list[Message], *, drained: bool
+    lane: Lane, start: int, end: int, messages: list[Message], size: int, *, drained: bool
 ) -> RecordBatch:
     return RecordBatch(
         lane,
@@ -189,6 +216,7 @@ def _columns(
         values=[m.value() for m in messages],
         headers=[_headers(m) for m in messages],
         drained=drained,
+        size=size,
     )
 
 

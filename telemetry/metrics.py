@@ -61,6 +61,9 @@ class Metrics:
         self.in_flight = self._gauge(
             "in_flight_records", "Records read and not yet in both sinks.", lane
         )
+        self.in_flight_bytes = self._gauge(
+            "in_flight_bytes", "Bytes of the records read and not yet in both sinks.", lane
+        )
         self.send_latency = self._histogram(
             "record_send_latency_ms", "Time of one transaction, in ms."
         )

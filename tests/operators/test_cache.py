@@ -6,14 +6,16 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.cache import EncodingCache
+from operators.cache import ENTRY_BYTES, EncodingCache
 from tests.samples import encoded
+
+ROOM = 1 << 20
 
 
 @given(st.integers(0, 4), st.lists(st.tuples(st.booleans(), st.sampled_from("abcdef"))))
 def test_forgets_what_was_used_longest_ago(limit: int, steps: list[tuple[bool, str]]) -> None:
     """It behaves as a plain least-recently-used dict of that size."""
-    cache = EncodingCache(limit)
+    cache = EncodingCache(limit, ROOM)
     model: OrderedDict[str, None] = OrderedDict()
     for put, text in steps:
         if put:
@@ -32,11 +34,28 @@ def test_forgets_what_was_used_longest_ago(limit: int, steps: list[tuple[bool, s
         assert len(cache) == len(model) <= limit
 
 
+@given(
+    st.integers(0, 20_000),
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(1, 20)), max_size=40),
+)
+def test_is_bounded_by_bytes(room: int, puts: list[tuple[str, int]]) -> None:
+    """However many chunks texts have, what is kept takes no more than it may."""
+    cache = EncodingCache(100, room)
+    for text, chunks in puts:
+        made = encoded(text * 20, chunks)
+        cache.put(text.encode(), made)
+        found = [cache.get(name.encode()) for name in "abcdefgh"]
+        assert sum(e.vectors.nbytes + ENTRY_BYTES * len(e.spans) for e in found if e) <= room
+        fits = made.vectors.nbytes + ENTRY_BYTES * chunks <= room
+        # A text of too many chunks leaves what was there before.
+        assert not fits or cache.get(text.encode()) is not None
+
+
 def test_keeps_no_view_into_a_whole_inference() -> None:
     """What is kept is a copy, so an entry does not hold on to the array of its whole batch."""
     whole = np.zeros((1000, 8), np.float32)
     given = encoded("a")
-    cache = EncodingCache(1)
+    cache = EncodingCache(1, ROOM)
     view = type(given)(whole[:1], given.spans, given.chunk_tokens, given.tokens, given.truncated)
     cache.put(b"a", view)
     whole += 1

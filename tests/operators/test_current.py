@@ -6,31 +6,50 @@ from hypothesis import strategies as st
 from operators.current import CurrentRow, LaneView
 
 IDS = st.sampled_from("abcd")
+TEXTS = st.none() | st.text(max_size=2)
+STEPS = st.lists(st.tuples(IDS, TEXTS, st.integers(0, 3)), max_size=40)
 
 
-@given(st.integers(1, 6), st.lists(st.tuples(IDS, st.none() | st.text(max_size=2)), max_size=40))
-def test_knows_exactly_what_can_be_in_flight(
-    in_flight: int, records: list[tuple[str, str | None]]
+@given(STEPS, st.sampled_from([0, 1200, 1 << 20]))
+def test_never_forgets_what_the_table_may_lack(
+    steps: list[tuple[str, str | None, int]], kept: int
 ) -> None:
-    """It has each document that one of the last `in_flight` records touched, and no other."""
-    view = LaneView(in_flight)
-    for index, (identity, text) in enumerate(records):
-        view.advance(1)
+    """It has each document of a record in flight, as the last one left it; others too, or not."""
+    view = LaneView(kept)
+    written = 0
+    last: dict[str, tuple[int, str | None]] = {}
+    for end, (identity, text, settled) in enumerate(steps, start=1):
+        written = min(end - 1, written + settled)
+        view.advance(end, written)
         view.put(identity, None if text is None else CurrentRow(text, None))
-        recent = dict(records[max(0, index + 1 - in_flight) : index + 1])
-        for other in "abcd":
-            assert (other in view) == (other in recent)
+        last[identity] = (end, text)
+        for other, (changed, expected) in last.items():
+            assert other in view or changed <= written
             row = view.get(other)
-            assert (row.text if row else None) == recent.get(other)
+            if other in view:
+                assert (row.text if row else None) == expected
 
 
-@given(st.lists(st.tuples(IDS, st.integers(1, 5)), max_size=20))
-def test_records_that_touch_nothing_count(records: list[tuple[str, int]]) -> None:
-    """Dead letters move the view on too: its bound is on records, not on documents."""
-    view = LaneView(3)
-    for identity, after in records:
-        view.advance(1)
-        view.put(identity, None)
-        view.advance(after)
-        assert (identity in view) == (after < 3)
-        assert view.get(identity) is None
+@given(STEPS)
+def test_keeps_nothing_written_without_room(steps: list[tuple[str, str | None, int]]) -> None:
+    """With no room to keep rows it has those in flight and no other."""
+    view = LaneView(0)
+    written = 0
+    last: dict[str, int] = {}
+    for end, (identity, text, settled) in enumerate(steps, start=1):
+        written = min(end - 1, written + settled)
+        view.advance(end, written)
+        assert {i for i in "abcd" if i in view} == {i for i, e in last.items() if e > written}
+        view.put(identity, None if text is None else CurrentRow(text, None))
+        last[identity] = end
+
+
+@given(st.lists(st.integers(0, 5000), min_size=1, max_size=60), st.integers(0, 30_000))
+def test_what_is_kept_is_bounded_by_bytes(sizes: list[int], kept: int) -> None:
+    """However large rows are, those that both sinks have take no more than they may."""
+    view = LaneView(kept)
+    for number, size in enumerate(sizes):
+        view.advance(number + 1, number)
+        held = [i for i in range(number) if str(i) in view]
+        assert sum(sizes[i] for i in held) <= kept
+        view.put(str(number), CurrentRow("x" * size, None))

@@ -16,7 +16,7 @@ from recovery.watchdog import Watchdog
 from sinks import committer, topic
 from sinks.errors import SinkError
 from sinks.messages import MessageEncoder
-from sinks.topic import LaneWriter, TopicPartitionSink, TopicSink, Writing
+from sinks.topic import TRANSACTIONS_PER_S, LaneWriter, TopicPartitionSink, TopicSink, Writing
 from telemetry.metrics import Metrics
 from tests.brokers import config_of, read_all, send_values, topic_on
 from tests.samples import dead_letter, embedding, outcomes, tombstone, until
@@ -288,7 +288,7 @@ def test_part_opens_lanes_as_they_come(broker: Broker) -> None:
     """A part writes each lane by a producer of its own, those added while it runs too."""
     bench = Bench(broker, partitions=2)
     lanes = [Lane(bench.source, partition) for partition in range(2)]
-    sink = TopicPartitionSink(bench.writing, 0.0)
+    sink = TopicPartitionSink(bench.writing, lambda: 0.0)
     for first in range(0, 6, 3):
         pieces = [
             outcomes([embedding(f"{lane}{i}") for i in range(3)], first, lane=lane)
@@ -308,6 +308,14 @@ def test_parts_are_named_as_the_sources_are() -> None:
     assert sink.list_parts() == ["s/000000", "t/000009", "t/000010"]
     assert [sink.part_fn(lane.key) for lane in lanes] == [2, 1, 0]
     assert sink.part_fn("t/000011") == 0
+
+
+def test_lanes_of_a_process_share_its_transactions() -> None:
+    """A lane gathers for as long as its own process's lanes need, however many there are."""
+    nothing: Any = None
+    sink = TopicSink(tuple(Lane("t", number) for number in range(40)), nothing)
+    parts = [sink.build_part("topic", f"t/{number:06d}", None) for number in range(4)]
+    assert [part.pause_s() for part in parts] == [4 / TRANSACTIONS_PER_S] * 4
 
 
 class FakeProducer:

@@ -15,7 +15,7 @@ from operators.records import Lane, RecordBatch
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
 from sources import watch
-from sources.budget import WorkerBudget
+from sources.budget import WorkerBudget, read_ahead
 from sources.kafka import KafkaPartition, KafkaSource, Reading
 from sources.watch import BrokerWatch
 from telemetry.metrics import Metrics
@@ -50,6 +50,7 @@ class Bench:
     start: str = "earliest"
     missing: str = "error"
     max_in_flight: int = 1000
+    max_in_flight_bytes: int = 64 << 20
     table: dict[str, int] = field(default_factory=dict)
     known: set[int] | None = None
     board: Board = field(default_factory=Board)
@@ -57,7 +58,7 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        self.budget = WorkerBudget(self.max_in_flight)
+        self.budget = WorkerBudget(self.max_in_flight, self.max_in_flight_bytes)
         for sink in ("topic", "table"):
             self.board.own(sink, f"{self.topic}/000000")
 
@@ -69,6 +70,8 @@ class Bench:
             self.start,  # type: ignore[arg-type]
             self.missing,  # type: ignore[arg-type]
             self.max_in_flight,
+            self.max_in_flight_bytes,
+            read_ahead(1),
             self.progress,
             self.board,
             self.shutdown,
@@ -176,6 +179,25 @@ def test_the_budget_holds_the_lane_back(broker: Broker) -> None:
     part.close()
 
 
+def test_the_budget_of_bytes_holds_the_lane_back(broker: Broker) -> None:
+    """Large records are held back long before there are too many of them."""
+    bench = Bench(config_of(broker), topic_on(broker), max_in_flight_bytes=1_000_000)
+    send_values(broker, bench.topic, *[b"v" * 300_000] * 12)
+    part = bench.part()
+    batches = taken(part, lambda got: records(got) == 4)
+    assert records(more(part)) == 0
+    lane = f"{bench.topic}/000000"
+    for sink in ("topic", "table"):
+        bench.board.post(sink, lane, batches[1].end)
+    assert records(taken(part, lambda got: records(got) >= 1)) == 1
+    assert records(more(part)) == 0
+    flying = bench.metrics.registry.get_sample_value(
+        "headrace_in_flight_bytes", {"topic": bench.topic, "partition": "0"}
+    )
+    assert flying == 4 * 300_001  # each has a key of one byte
+    part.close()
+
+
 def test_lanes_of_a_worker_share_its_budget(broker: Broker) -> None:
     """Two lanes have half of it each, as long as both are read by the same worker."""
     topic = topic_on(broker, partitions=2)
@@ -207,7 +229,7 @@ def test_workers_have_budgets_of_their_own(broker: Broker) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [part._budget.share for part in parts] == [20, 20]
+    assert [part._budget.share.records for part in parts] == [20, 20]
     for part in parts:
         part.close()
 
@@ -228,7 +250,7 @@ def test_new_partitions_are_adopted(broker: Broker, monkeypatch: pytest.MonkeyPa
     found = {value: batch.lane for batch in batches for value in batch.values}
     assert found == {b"one": Lane(topic, 1), b"two": Lane(topic, 2), b"three": Lane(topic, 2)}
     assert part.snapshot()["next_offset"] == 0
-    assert bench.budget.share == bench.max_in_flight // 3
+    assert bench.budget.share.records == bench.max_in_flight // 3
     part.close()
 
 

@@ -9,8 +9,9 @@ from confluent_kafka import TopicPartition
 
 from operators.records import Lane, RecordBatch
 from recovery.progress import Watermarks
+from sources.budget import LANE_AHEAD_BYTES
 from sources.errors import SourceError
-from sources.lane import BATCH_BYTES, BATCH_RECORDS, LaneReader
+from sources.lane import BATCH_BYTES, BATCH_RECORDS, FETCH_BYTES, LaneReader
 from tests.brokers import Record, admin, config_of, send, send_values, topic_on, transact
 
 if TYPE_CHECKING:
@@ -121,6 +122,23 @@ def test_batches_are_bounded(broker: Broker, reading: Reading) -> None:
         assert len(batch) <= BATCH_RECORDS == 256
         assert size <= BATCH_BYTES == 64 * 1024 or len(batch) == 1
     assert max(len(batch) for batch in batches) == 256
+
+
+def test_holds_no_more_large_records_than_the_client_gives_at_once(
+    broker: Broker, reading: Reading
+) -> None:
+    """While some are left to make a batch of, the reader takes no more from the client."""
+    topic = topic_on(broker)
+    value = b"x" * 200_000
+    send_values(broker, topic, *[value] * 100)
+    reader = reading(topic)
+    held = 0
+    for done in range(1, 101):
+        [batch] = drain(reader, done)
+        assert batch.size >= len(value)
+        held = max(held, reader._held)
+    assert 0 < held <= LANE_AHEAD_BYTES + FETCH_BYTES + len(value)
+    assert reader._held == 0
 
 
 @pytest.mark.parametrize("room", [1, 3])

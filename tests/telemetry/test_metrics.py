@@ -16,7 +16,7 @@ from tests.samples import dead_letter, embedding, outcomes, tombstone
 CONTRACT = """
 records_consumed_total records_sent_total record_send_latency_ms consumer_lag
 inference_latency_ms upsert_latency_ms index_size cpu_utilization freshness_ms dead_letters_total
-tokens_total truncated_total embedding_cache_hits_total in_flight_records
+tokens_total truncated_total embedding_cache_hits_total in_flight_records in_flight_bytes
 """
 FURTHER = "late_records_total freshness_target_missed"
 
