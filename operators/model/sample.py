@@ -7,9 +7,12 @@ texts have near and far neighbours as real ones do.
 from __future__ import annotations
 
 import random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["TEXTS"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["TEXTS", "mixed"]
 
 _SUBJECTS: Final = (
     "harbour ship tide anchor sailor rope storm lighthouse cargo captain",
@@ -30,6 +33,8 @@ _COMMON: Final = (
     "finds makes takes gives shows keeps opens leaves needs brings after before while near under"
 )
 _COUNT: Final = 128
+_MIXED: Final = 200
+_MARKS: Final = (",", ".", " -", ":", " (", ")", ";", "?", "!", "/", '"', "'")
 
 
 def _texts() -> tuple[str, ...]:
@@ -44,6 +49,40 @@ def _texts() -> tuple[str, ...]:
         words = [dice.choice(own if dice.random() < 0.55 else common) for _ in range(size)]
         texts.append(" ".join(words).capitalize() + ".")
     return tuple(texts)
+
+
+def mixed(vocabulary: Sequence[str]) -> list[str]:
+    """200 texts of words from all over a model's vocabulary; the same for the same vocabulary.
+
+    Where a range of numbers is measured, the words of a dozen subjects reach too little of it.
+
+    Args:
+        vocabulary: in any order; what isn't a word is used, but seldom.
+    """
+    dice = random.Random(20_02)  # noqa: S311 - as above
+    common = _COMMON.split()
+    entries = sorted(vocabulary)
+    words = [word for word in entries if word.isalpha() and len(word) > 1] or common
+    return [_mixed(dice, common, words, entries) for _ in range(_MIXED)]
+
+
+def _mixed(
+    dice: random.Random, common: Sequence[str], words: Sequence[str], entries: Sequence[str]
+) -> str:
+    """One text: words, now and then a number or another entry, and marks."""
+    parts = []
+    for _ in range(min(200, max(1, round(dice.lognormvariate(2.4, 0.9))))):
+        kind = dice.random()
+        if kind < 0.4:
+            word = dice.choice(common)
+        elif kind < 0.9:
+            word = dice.choice(words)
+        elif kind < 0.95:
+            word = str(dice.randrange(10 ** dice.randint(1, 4)))
+        else:
+            word = dice.choice(entries)
+        parts.append(word + (dice.choice(_MARKS) if dice.random() < 0.15 else ""))
+    return " ".join(parts).capitalize() + "."
 
 
 TEXTS: Final = _texts()
