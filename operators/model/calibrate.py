@@ -1,10 +1,10 @@
 """Writes the int8 form of a bundle: measured on texts, with what matters most left in floats.
 
-What each group's activations are like is measured on the texts, and each group is fitted to that.
-Then each is tried alone, and its error weighed against the work that it saves: the groups that
-cost most accuracy stay in floats until what the others cost together is small. On the default
-model those are the second products of the feed-forward blocks, whose activations have a few
-outliers a hundred times as large as the rest.
+What each group's activations are like is measured on most of the texts, and each group is fitted
+to that. Then each is tried alone on the other texts, and its error weighed against the work that it
+saves: the groups that cost most accuracy stay in floats, until what the others cost together is
+small. On the default model those are most of the second products of the feed-forward blocks, whose
+activations have outliers that would leave the rest too few of the 256 steps.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def digest_of(texts: Sequence[str]) -> str:
 
 
 class _Batches:
-    """The texts in calls of like length, and fewer of them for trials."""
+    """The texts in calls of like length: most to fit to, and others to try out what was fitted."""
 
     def __init__(self, bundle: Bundle, texts: Sequence[str]) -> None:
         manifest = bundle.manifest
@@ -117,10 +117,11 @@ class _Batches:
             prompt=manifest.prompts["document"],
         )
         rows = [tokenizer.encode(text).chunks[0].ids for text in texts]
-        step = -(-len(rows) // _TRIALS)
-        self.all = list(_calls(rows, manifest.pad_id))
+        step = max(2, -(-len(rows) // _TRIALS))
+        fitted = [row for number, row in enumerate(rows) if number % step]
+        self.fitted = list(_calls(fitted, manifest.pad_id))
         self.trials = list(_calls(rows[::step], manifest.pad_id))
-        self.tokens = sum(len(row) for row in rows)
+        self.tokens = sum(len(row) for row in fitted)
 
 
 def _calls(
@@ -149,7 +150,7 @@ def _activations(
     share = min(1.0, _TOKENS / batches.tokens)
     held: list[list[NDArray[np.float32]]] = [[] for _ in groups]
     edges: list[list[NDArray[np.float32]]] = [[] for _ in groups]
-    for input_ids, mask in batches.all:
+    for input_ids, mask in batches.fitted:
         real = mask.astype(bool)
         some = dice.random(int(mask.sum())) < share
         for index, found in enumerate(runtime.probe(names, input_ids, mask)):

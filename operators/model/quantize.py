@@ -36,8 +36,11 @@ __all__ = ["Activations", "Fitted", "Group", "fit", "groups_of", "rewrite"]
 _LEAST_OPSET: Final = 13  # The first with a scale for each column.
 _LEVELS: Final = 255
 _MOST: Final = 127
-# How much of a channel's range its weights take over: all of it at 1.
-_SHARES: Final = (0.6, 0.7, 0.8, 0.9, 1.0)
+# How much of a channel's range its weights take over. All of it, 1, is best for the texts that it
+# was measured on, but any channel that reaches further in another text is then cut off.
+_SHARE: Final = 0.8
+# By how much more than was seen a channel may reach.
+_MARGIN: Final = 1.1
 _TRIED: Final = 512
 _DAMPING: Final = 0.01
 _BLOCK: Final = 64
@@ -149,11 +152,7 @@ def fit(group: Group, weights: Sequence[Floats], seen: Activations) -> Fitted:
     whole = np.concatenate(weights, axis=1)
     heavy = np.maximum(np.abs(whole).max(axis=1), _TINY)
     middle = (seen.low + seen.high) / 2
-    tried = [
-        _Rounding.of(seen, centre, heavy, share)
-        for centre in (np.zeros_like(middle), middle)
-        for share in _SHARES
-    ]
+    tried = [_Rounding.of(seen, centre, heavy) for centre in (np.zeros_like(middle), middle)]
     own = min(tried, key=lambda one: _error(one, whole, seen.some[:_TRIED]))
     scaled = whole * own.spread[:, None]
     steps = _steps(scaled)
@@ -183,18 +182,17 @@ class _Rounding:
     zero: np.uint8
 
     @classmethod
-    def of(cls, seen: Activations, centre: Floats, heavy: Floats, share: float) -> _Rounding:
-        """The steps that just hold all that was seen.
+    def of(cls, seen: Activations, centre: Floats, heavy: Floats) -> _Rounding:
+        """The steps that hold all that was seen, and a little more.
 
         Args:
             seen: the activations.
             centre: what is taken off each channel.
             heavy: the largest weight of each channel.
-            share: how much of a channel's range its weights take over.
         """
-        low, high = seen.low - centre, seen.high - centre
+        low, high = (_MARGIN * (edge - centre) for edge in (seen.low, seen.high))
         reach = np.maximum(np.maximum(high, -low), _TINY)
-        spread = (reach**share / heavy ** (1 - share)).astype(np.float32)
+        spread = (reach**_SHARE / heavy ** (1 - _SHARE)).astype(np.float32)
         least, most = min(float((low / spread).min()), 0.0), max(float((high / spread).max()), 0.0)
         scale = max((most - least) / _LEVELS, _TINY)
         return cls(centre, spread, np.float32(scale), np.uint8(round(-least / scale)))
