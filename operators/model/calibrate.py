@@ -179,7 +179,8 @@ def _vectors(model: onnx.ModelProto, batches: _Batches) -> NDArray[np.float64]:
     """The trial texts' vectors: float64 [texts, dimension], as rounding would hide the errors."""
     runtime = OnnxRuntime(model.SerializeToString())
     found = np.concatenate([runtime.run(*call) for call in batches.trials]).astype(np.float64)
-    return found / np.linalg.norm(found, axis=1, keepdims=True)
+    unit: NDArray[np.float64] = found / np.linalg.norm(found, axis=1, keepdims=True)
+    return unit
 
 
 def _choose(fitted: Sequence[Fitted], errors: Sequence[float]) -> list[Fitted]:

@@ -125,8 +125,9 @@ def groups_of(model: onnx.ModelProto) -> list[Group]:
         if node.op_type != "MatMul" or node.name.startswith(_OWN):
             continue
         weights = constants.get(node.input[1])
-        fits = weights is not None and len(weights.dims) == 2
-        if fits and weights.data_type == TensorProto.FLOAT and uses[node.input[1]] == 1:
+        if weights is None or len(weights.dims) != 2 or uses[weights.name] != 1:
+            continue
+        if weights.data_type == TensorProto.FLOAT:
             found.setdefault(node.input[0], []).append(node)
     if not found:
         raise ModelError("model graph: no matrix products with float32 weights — nothing for int8")
@@ -151,7 +152,7 @@ def fit(group: Group, weights: Sequence[Floats], seen: Activations) -> Fitted:
     """
     whole = np.concatenate(weights, axis=1)
     heavy = np.maximum(np.abs(whole).max(axis=1), _TINY)
-    middle = (seen.low + seen.high) / 2
+    middle = ((seen.low + seen.high) / 2).astype(np.float32)
     tried = [_Rounding.of(seen, centre, heavy) for centre in (np.zeros_like(middle), middle)]
     own = min(tried, key=lambda one: _error(one, whole, seen.some[:_TRIED]))
     scaled = whole * own.spread[:, None]
@@ -199,13 +200,15 @@ class _Rounding:
 
     def before(self, x: Floats) -> Floats:
         """Activations as they are before they are rounded."""
-        return (x - self.centre) / self.spread
+        scaled: Floats = (x - self.centre) / self.spread
+        return scaled
 
     def __call__(self, x: Floats) -> Floats:
         """Activations as int8 arithmetic sees them."""
         zero = np.float32(self.zero)
         steps = np.clip(np.rint(self.before(x) / self.scale) + zero, 0, _LEVELS)
-        return (steps - zero) * self.scale
+        rounded: Floats = (steps - zero) * self.scale
+        return rounded
 
 
 def _error(own: _Rounding, weights: Floats, some: Floats) -> float:
@@ -219,9 +222,9 @@ def _error(own: _Rounding, weights: Floats, some: Floats) -> float:
 
 def _steps(weights: Floats) -> Floats:
     """The scale of each column that just holds its largest weight."""
-    return np.maximum(np.abs(weights).max(axis=0) / _MOST, np.finfo(np.float32).tiny).astype(
-        np.float32
-    )
+    least = np.finfo(np.float32).tiny
+    steps: Floats = np.maximum(np.abs(weights).max(axis=0) / _MOST, least).astype(np.float32)
+    return steps
 
 
 def _make_up(weights: Floats, steps: Floats, x: Floats) -> NDArray[np.int8]:
@@ -321,7 +324,7 @@ class _Writer:
             if self._graph.initializer[index].name in gone:
                 del self._graph.initializer[index]
 
-    def _op(self, nodes: list[Any], kind: str, name: str, *inputs: str, **attributes: int) -> str:
+    def _op(self, nodes: list[Any], kind: str, name: str, *inputs: str, **attributes: Any) -> str:  # noqa: ANN401 - as in onnx
         """Adds a node with one output, whose name it gives."""
         output = f"{name}/{kind}"
         nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))

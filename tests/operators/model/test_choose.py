@@ -79,12 +79,22 @@ def test_fastest_sound_candidate_wins() -> None:
     def winner(**figures: float) -> str:
         other = {**sound, "docs_per_cpu_second": 180.0, **figures}
         reference = ("onnxruntime", "fp32")
-        return module._best({reference: base, ("openvino", "bf16"): other})[0][1]  # type: ignore[no-any-return]
+        figures = {reference: base, ("openvino", "bf16"): other}
+        best, _ = module._best(figures, 0.98)
+        told[best] = module._refused(figures, best, 0.98)
+        return best[1]  # type: ignore[no-any-return]
 
+    told: dict[tuple[str, str], dict[str, str]] = {}
     assert winner() == "bf16"
     assert winner(overlap_at_10=0.97) == "fp32"
+    assert told["onnxruntime", "fp32"] == {
+        "openvino bf16": "overlap_at_10 0.9700 is below model.least_agreement 0.98; "
+        "1.80 times as fast as onnxruntime fp32"
+    }
     assert winner(alone_cosine=0.999) == "fp32"
+    assert "depends on its batch" in told["onnxruntime", "fp32"]["openvino bf16"]
     assert winner(docs_per_cpu_second=103.0) == "fp32"
+    assert told["onnxruntime", "fp32"] == {}
 
 
 def test_cost_is_fitted() -> None:
@@ -107,7 +117,7 @@ def test_cost_is_fitted() -> None:
     [
         (("cuda", "auto"), "model.runtime: cuda — must be one of"),
         (("auto", "fp8"), "model.precision: fp8 — must be one of"),
-        (("auto", "int8"), "model.precision: int8 — there is no int8 graph"),
+        (("auto", "int8"), "model.precision: int8 — this bundle has no int8 graph; make it"),
         (("onnxruntime", "bf16"), "set model.runtime to openvino"),
     ],
 )
