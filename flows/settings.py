@@ -196,7 +196,7 @@ class ModelSettings(_Section):
         "auto", description="What runs the model."
     )
     least_agreement: float = Field(
-        0.98,
+        0.99,
         ge=0,
         le=1,
         description="Share of 10 nearest neighbours that `auto` must have in common with fp32.",

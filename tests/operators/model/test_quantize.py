@@ -44,7 +44,7 @@ def graph(opset: int = 17, *, shared: bool = False) -> Any:
         helper.make_node("Add", ["f", "bias"], ["g"]),
         helper.make_node("MatMul", ["g", "tail"], ["embeddings"], name="headrace/MatMul_1"),
     ]
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         **WEIGHTS,
         "bias": BIAS,
         "tail": np.eye(16, dtype=np.float32),
