@@ -183,7 +183,8 @@ def make_int8(bundle: Bundle, texts: Sequence[str] | None = None) -> Bundle:
 
     Args:
         bundle: in fp32.
-        texts: to calibrate on, like those to come; made ones unless given.
+        texts: to calibrate on, like those to come; made ones unless given. Without any, what is
+            there already will do.
 
     Raises:
         ModelError: there is one of other texts, the graph can't be quantised, or the bundle's
@@ -196,20 +197,20 @@ def make_int8(bundle: Bundle, texts: Sequence[str] | None = None) -> Bundle:
     )
 
     path = bundle.path / _INT8_FOLDER
-    if texts is None:
-        texts = default_texts(bundle)
     with locked(bundle.path):
         if bundle.has_int8:
             found = bundle.int8()
-            if (found.manifest.quantized or {}).get("texts_digest") != digest_of(texts):
+            made_of = (found.manifest.quantized or {}).get("texts_digest")
+            if texts is not None and made_of != digest_of(texts):
                 raise ModelError(
                     f"model bundle: {path} — was made of other texts, and tables may depend on "
                     "it; delete the folder to have it made anew, with another fingerprint"
                 )
             return found
+        chosen = default_texts(bundle) if texts is None else texts
         try:
             _sweep(path)
-            _build(path, lambda folder: write_int8(bundle, texts, folder))
+            _build(path, partial(write_int8, bundle, chosen))
         except OSError as error:
             raise _unwritable(path.parent, error) from error
     return bundle.int8()

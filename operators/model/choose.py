@@ -136,11 +136,12 @@ def fit_cost(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> Cos
 
 def _machine(bundle: Bundle, able: Sequence[Candidate], floor: float | None) -> str:
     """Names all that a measurement depends on; 16 hex digits."""
+    forms = sorted({precision for _, precision in able})
     parts = {
         "format": _FORMAT,
         "processor": _processor(),
         "versions": versions(),
-        "fingerprints": [bundle.at(precision).fingerprint for _, precision in able],
+        "fingerprints": [bundle.at(form).fingerprint for form in forms],
         "candidates": able,
         "floor": floor,
     }

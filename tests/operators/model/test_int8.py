@@ -95,7 +95,7 @@ def test_it_is_made_once(bundle: Bundle) -> None:
     """A second call finds what is there; other texts are refused, as tables may depend on it."""
     made = make_int8(bundle, words())
     stamp = made.onnx_file.stat().st_mtime_ns
-    assert make_int8(bundle, words()) == made
+    assert make_int8(bundle, words()) == make_int8(bundle) == made
     assert made.onnx_file.stat().st_mtime_ns == stamp
     with pytest.raises(ModelError, match="was made of other texts, and tables may depend on it"):
         make_int8(bundle, words(1))
