@@ -50,7 +50,7 @@ _CALL_TOKENS: Final = 512
 # Texts on which each group is tried alone.
 _TRIALS: Final = 64
 # What all groups in int8 may cost together, as 1 less the mean cosine to the floats' vectors.
-# From 0.0003 to 0.0004 the default model keeps 97 % of its nearest neighbours.
+# So the default model keeps 97 % of its nearest neighbours (docs/model.md has the figures).
 _MOST_ERROR: Final = 0.0003
 _SEED: Final = 8
 # What tokenizers mark the beginnings or the insides of words with.
