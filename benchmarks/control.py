@@ -60,13 +60,19 @@ class Control:
         settings = load(environ, ROOT)
         self._source = model_source_of(settings)
         self._asked = (settings.model.runtime, settings.model.precision)
+        self._least_agreement = settings.model.least_agreement
         self._tokens = settings.batch.tokens
         self._encoders: dict[str, Encoder] = {}
 
     def describe(self) -> dict[str, Any]:
         """The model, and the runtime that `auto` takes on this machine."""
         runtime, precision = self._asked
-        return describe(self._source, runtime=runtime, precision=precision)
+        return describe(
+            self._source,
+            runtime=runtime,
+            precision=precision,
+            least_agreement=self._least_agreement,
+        )
 
     def run(self, subject: str, texts: Sequence[str]) -> Pass:
         """Encodes texts: tokenised, cut into calls, put through the model."""
@@ -88,7 +94,11 @@ class Control:
             return _naive(self._source)
         runtime, precision = self._asked if subject == AUTO else _REFERENCE
         return load_encoder(
-            self._source, runtime=runtime, precision=precision, batch_tokens=self._tokens
+            self._source,
+            runtime=runtime,
+            precision=precision,
+            least_agreement=self._least_agreement,
+            batch_tokens=self._tokens,
         )
 
 

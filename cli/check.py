@@ -154,7 +154,12 @@ def _model(settings: Settings) -> tuple[Item, Encoder | None]:
         encoder = encoder_of(settings)
         encoder.encode(["Is it there?"])
         model = settings.model
-        told = describe(model_source_of(settings), runtime=model.runtime, precision=model.precision)
+        told = describe(
+            model_source_of(settings),
+            runtime=model.runtime,
+            precision=model.precision,
+            least_agreement=model.least_agreement,
+        )
     except HeadraceError as error:
         return Item("model", "problem", str(error)), None
     message = (

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.errors import CommandError
 from cli.output import emit, say
+from cli.texts import read_texts
 from flows.parts import model_source_of
-from headrace.errors import UsageError
 from operators.model.distill import Plan
 from operators.model.distill import distill as distill_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from flows.settings import Settings
 
 __all__ = ["distill", "show"]
-
-STDIN: Final = "-"
 
 
 def distill(
@@ -47,7 +42,7 @@ def distill(
         CommandError: A line is wrong; the text has its number.
         HeadraceError: The teacher, the file or the folder doesn't do.
     """
-    plan = Plan(dimension, max_tokens, () if texts is None else _texts(texts))
+    plan = Plan(dimension, max_tokens, () if texts is None else read_texts(texts))
     model = settings.model
     with _progress() as watch:
         made = distill_bundle(
@@ -87,32 +82,6 @@ def show(told: dict[str, Any], *, as_json: bool) -> None:
             f"fitted to {told['texts']:,} texts: on others, {told['overlap_at_10']:.3f} of the "
             f"model's 10 nearest neighbours, before {told['overlap_at_10_before']:.3f}"
         )
-
-
-def _texts(file: Path) -> list[str]:
-    """The texts of a file's lines; lines without one are passed over."""
-    if str(file) == STDIN:
-        return list(_texts_of(sys.stdin.buffer, str(file)))
-    try:
-        with file.open("rb") as stream:
-            return list(_texts_of(stream, str(file)))
-    except OSError as error:
-        raise UsageError(f"--texts: {file}: {error.strerror}") from error
-
-
-def _texts_of(lines: Iterable[bytes], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            fields = orjson.loads(line)
-        except orjson.JSONDecodeError as error:
-            raise CommandError(f"{name}: line {number}: not JSON: {error}") from error
-        text = fields.get("text") if isinstance(fields, dict) else None
-        if isinstance(text, str):
-            yield text
-        elif text is not None or not isinstance(fields, dict):
-            raise CommandError(f"{name}: line {number}: must be an object with a text")
 
 
 @contextmanager

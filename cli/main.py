@@ -158,6 +158,28 @@ def model_distill(
     show(distill(_settings(), out, texts, dimension, max_tokens), as_json=as_json)
 
 
+@model_app.command("quantize")
+def model_quantize(
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON lines with {"text": …} like those to come. [default: made ones]',
+            metavar="FILE",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the model's int8 form, beside its graph.
+
+    It is calibrated on texts, and leaves in floats what loses too much. Its vectors have a
+    fingerprint of their own: a table holds those of one form. Does nothing where it was done
+    before.
+    """
+    from cli.model import quantize, show
+
+    show(quantize(_settings(), texts), as_json=as_json)
+
+
 @app.command("load")
 def load(
     file: Annotated[Path, typer.Argument(help="JSON lines; - is standard input.", metavar="FILE")],

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import emit, say, show_table
 from cli.table import existing_store
-from flows.parts import encoder_of, model_source_of
+from flows.parts import encoder_of
 from headrace.errors import UsageError
-from operators.model import open_bundle
 from sinks.errors import SinkError
 from sinks.store import one_line
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from flows.settings import Settings
-    from operators.model import Bundle
+    from operators.model import Encoder
     from sinks.store import TableStore
 
 __all__ = ["search", "show"]
@@ -53,8 +52,9 @@ def search(settings: Settings, words: str, k: int, where: str | None) -> list[di
     dataset = store.open()
     if where is not None:
         _check_filter(dataset, where)
-    _check_model(store, dataset, open_bundle(model_source_of(settings)))
-    vector = encoder_of(settings).encode_query(words)
+    encoder = encoder_of(settings)
+    _check_model(store, dataset, encoder)
+    vector = encoder.encode_query(words)
     return _nearest(dataset, vector, k, where, tuple(settings.table.columns))
 
 
@@ -85,11 +85,11 @@ def _check_filter(dataset: lance.LanceDataset, where: str) -> None:
         raise UsageError(f"--filter: {where}: {told}") from error
 
 
-def _check_model(store: TableStore, dataset: lance.LanceDataset, bundle: Bundle) -> None:
+def _check_model(store: TableStore, dataset: lance.LanceDataset, encoder: Encoder) -> None:
     held = store.fence(dataset)
-    if held.fingerprint != bundle.fingerprint:
+    if held.fingerprint != encoder.fingerprint:
         raise SinkError(
-            f"model.name: {bundle.name} has fingerprint {bundle.fingerprint}, but table "
+            f"model.name: {encoder.name} has fingerprint {encoder.fingerprint}, but table "
             f"{store.name} holds vectors of {held.model} ({held.fingerprint}); set that model "
             "again, or another table.name"
         )

@@ -213,6 +213,7 @@ def encoder_of(settings: Settings, metrics: Metrics | None = None) -> Encoder:
         model_source_of(settings),
         runtime=model.runtime,
         precision=model.precision,
+        least_agreement=model.least_agreement,
         max_chunks=model.max_chunks,
         chunk_overlap=model.chunk_overlap,
         batch_tokens=settings.batch.tokens,

@@ -198,6 +198,12 @@ class ModelSettings(_Section):
     runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
         "auto", description="What runs the model."
     )
+    least_agreement: float = Field(
+        0.99,
+        ge=0,
+        le=1,
+        description="Share of 10 nearest neighbours that `auto` must have in common with fp32.",
+    )
     max_chunks: int = Field(
         1, ge=1, le=1000, description="Chunks of `max_tokens` tokens a document; 1 truncates."
     )

@@ -1,14 +1,15 @@
 """The model: a bundle on disk, what runs it, and the encoder over both.
 
 ```text
-bundle    ModelSource -> Bundle: graph, tokenizer, manifest (built by build, graph, origins)
+bundle    ModelSource -> Bundle: graph, tokenizer, manifest (built by build, graph, origins),
+          and its int8 form (built by calibrate, quantize)
 runtime   token batch in, unit vectors out: onnx (ONNX Runtime), vino (OpenVINO)
 choose    which of them serves the bundle best on this machine
 encoder   texts in, `operators.encoding.Encoded` out
 ```
 """
 
-from operators.model.bundle import Bundle, ModelSource, open_bundle
+from operators.model.bundle import Bundle, ModelSource, make_int8, open_bundle
 from operators.model.choose import Choice, choose
 from operators.model.encoder import Encoder, describe, load_encoder
 from operators.model.errors import ModelError
@@ -24,6 +25,7 @@ __all__ = [
     "choose",
     "describe",
     "load_encoder",
+    "make_int8",
     "open_bundle",
     "open_runtime",
 ]

@@ -3,7 +3,9 @@
 A bundle is a folder with `model.onnx`, `tokenizer.json` and `manifest.json`. It is built in a
 folder of its own beside its place, made durable, and renamed there in one step, under a lock: two
 builders at once make one bundle, and a builder that is killed leaves nothing that could be taken
-for one. Leftovers are swept by the next builder.
+for one. Leftovers are swept by the next builder. A folder `int8` inside it, made in the same way
+when asked for, is the same model in int8: a bundle too, whose vectors have a fingerprint of their
+own.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,7 +35,10 @@ from operators.model.manifest import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Bundle", "ModelSource", "assemble", "locked", "open_bundle"]
+__all__ = ["Bundle", "ModelSource", "assemble", "locked", "make_int8", "open_bundle"]
+
+_INT8_FOLDER: Final = "int8"
+_MAKE_INT8: Final = "headrace model quantize"
 
 _LOCK_SECONDS: Final = 900.0
 _STAMPED: Final = (
@@ -83,7 +88,7 @@ class Bundle:
 
     @property
     def onnx_file(self) -> Path:
-        """The graph: `input_ids`, `attention_mask` to unit vectors, in fp32."""
+        """The graph: `input_ids`, `attention_mask` to unit vectors."""
         return self.path / GRAPH_FILE
 
     @property
@@ -115,6 +120,37 @@ class Bundle:
             prompts=own.prompts,
         )
 
+    def at(self, precision: str) -> Bundle:
+        """The form of this model that runs in a precision: itself, or its int8 form.
+
+        Raises:
+            ModelError: as `int8`.
+        """
+        return self.int8() if precision == "int8" else self
+
+    def int8(self) -> Bundle:
+        """The same model in int8.
+
+        Raises:
+            ModelError: it wasn't made yet, is damaged, or is of another graph.
+        """
+        path = self.path / _INT8_FOLDER
+        if not path.is_dir():
+            raise ModelError(
+                f"model.precision: int8 — this bundle has no int8 graph; make it: {_MAKE_INT8}"
+            )
+        manifest = Manifest.read(path)
+        if (manifest.quantized or {}).get("of") != self.manifest.fingerprint:
+            raise ModelError(
+                f"model bundle: {path} — is of another graph; delete the folder, then: {_MAKE_INT8}"
+            )
+        return replace(self, path=path, manifest=manifest)
+
+    @property
+    def has_int8(self) -> bool:
+        """Whether the model was made in int8, too."""
+        return (self.path / _INT8_FOLDER).is_dir()
+
 
 def open_bundle(source: ModelSource) -> Bundle:
     """The bundle of a model, built if need be.
@@ -126,6 +162,11 @@ def open_bundle(source: ModelSource) -> Bundle:
     named = Path(source.name)
     if _is_bundle(named):
         path, manifest = named, Manifest.read(named)
+        if manifest.quantized is not None:
+            raise ModelError(
+                f"model.name: {named} — is the int8 form of a bundle; name the bundle's own "
+                "folder, and set model.precision to int8"
+            )
     else:
         path = source.cache / _folder_name(source.name)
         manifest = _cached(path) or _build_once(source, path)
@@ -135,6 +176,44 @@ def open_bundle(source: ModelSource) -> Bundle:
         max_tokens=_max_tokens(source.max_tokens, manifest),
         measurements=source.cache,
     )
+
+
+def make_int8(bundle: Bundle, texts: Sequence[str] | None = None) -> Bundle:
+    """The int8 form of a bundle, made beside its graph unless it is there already.
+
+    Args:
+        bundle: in fp32.
+        texts: to calibrate on, like those to come; made ones unless given. Without any, what is
+            there already will do.
+
+    Raises:
+        ModelError: there is one of other texts, the graph can't be quantised, or the bundle's
+            folder can't be written.
+    """
+    from operators.model.calibrate import (  # noqa: PLC0415 - brings onnx, slow to import
+        default_texts,
+        digest_of,
+        write_int8,
+    )
+
+    path = bundle.path / _INT8_FOLDER
+    with locked(bundle.path):
+        if bundle.has_int8:
+            found = bundle.int8()
+            made_of = (found.manifest.quantized or {}).get("texts_digest")
+            if texts is not None and made_of != digest_of(texts):
+                raise ModelError(
+                    f"model bundle: {path} — was made of other texts, and tables may depend on "
+                    "it; delete the folder to have it made anew, with another fingerprint"
+                )
+            return found
+        chosen = default_texts(bundle) if texts is None else texts
+        try:
+            _sweep(path)
+            assemble(path, partial(write_int8, bundle, chosen))
+        except OSError as error:
+            raise _unwritable(path.parent, error) from error
+    return bundle.int8()
 
 
 @contextlib.contextmanager
@@ -185,29 +264,24 @@ def _cached(path: Path) -> Manifest | None:
 
 def _build_once(source: ModelSource, path: Path) -> Manifest:
     """Builds a bundle at `path`, unless another process did so meanwhile."""
+    from operators.model.build import write_bundle  # noqa: PLC0415 - brings onnx, slow to import
+
     with locked(path):
         manifest = _cached(path)
         if manifest is not None:
             return manifest
         try:
             _sweep(path)
-            return _build(source, path)
+            return assemble(path, partial(write_bundle, source.name, source.jars))
         except OSError as error:
             raise _unwritable(path.parent, error) from error
-
-
-def _build(source: ModelSource, path: Path) -> Manifest:
-    """Builds a bundle from its source, and puts it at `path`."""
-    from operators.model.build import write_bundle  # noqa: PLC0415 - brings onnx, slow to import
-
-    return assemble(path, partial(write_bundle, source.name, source.jars))
 
 
 def assemble(path: Path, fill: Callable[[Path], Manifest]) -> Manifest:
     """Builds a bundle beside `path`, makes it durable, and puts it there.
 
     Args:
-        path: where it goes; what is there is replaced.
+        path: where it goes; what is there is replaced, but for its int8 form.
         fill: writes the files into an empty folder.
 
     Raises:
@@ -219,7 +293,10 @@ def assemble(path: Path, fill: Callable[[Path], Manifest]) -> Manifest:
         for file in folder.iterdir():
             _sync(file)
         _sync(folder)
-        # In the cache, only a damaged bundle can be in the way here.
+        # In the cache, only a damaged bundle can be in the way here. Its int8 form outlives it:
+        # tables may depend on that one, and it says itself whether it is of the new graph.
+        with contextlib.suppress(OSError):
+            (path / _INT8_FOLDER).rename(folder / _INT8_FOLDER)
         shutil.rmtree(path, ignore_errors=True)
         folder.rename(path)
         _sync(path.parent)

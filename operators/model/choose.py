@@ -26,7 +26,7 @@ from operators.model.bundle import locked
 from operators.model.errors import CacheError
 from operators.model.padding import pad
 from operators.model.runtime import candidates, open_runtime, versions
-from operators.model.sample import TEXTS
+from operators.model.sample import NEAR, TEXTS
 from operators.tokenize import Tokenizer
 
 if TYPE_CHECKING:
@@ -37,10 +37,12 @@ if TYPE_CHECKING:
     from operators.model.bundle import Bundle
     from operators.model.runtime import Candidate, Runtime
 
-__all__ = ["Choice", "choose", "fit_cost"]
+__all__ = ["LEAST_AGREEMENT", "Choice", "choose", "fit_cost"]
 
-_FORMAT: Final = 1
-_LEAST_OVERLAP: Final = 0.98
+LEAST_AGREEMENT: Final = 0.99
+"""The share of nearest neighbours that a candidate must have in common with fp32."""
+
+_FORMAT: Final = 2
 _LEAST_ALONE: Final = 0.9999
 _NEIGHBOURS: Final = 10
 _ROUNDS: Final = 3
@@ -59,8 +61,9 @@ class Choice:
 
     Attributes:
         runtime: `onnxruntime` or `openvino`.
-        precision: `fp32` or `bf16`.
+        precision: `fp32`, `bf16` or `int8`.
         reason: why, for people.
+        refused: why not, for each faster candidate that isn't sound.
         figures: what was measured, for each candidate.
         cost: what one call costs.
     """
@@ -68,11 +71,17 @@ class Choice:
     runtime: str
     precision: str
     reason: str
+    refused: dict[str, str]
     figures: dict[str, dict[str, float]]
     cost: CostModel
 
 
-def choose(bundle: Bundle, runtime: str = "auto", precision: str = "auto") -> Choice:
+def choose(
+    bundle: Bundle,
+    runtime: str = "auto",
+    precision: str = "auto",
+    least_agreement: float = LEAST_AGREEMENT,
+) -> Choice:
     """The fastest sound way to run a bundle, or the one asked for.
 
     The first call on a machine measures for some seconds; later ones read what it found.
@@ -80,13 +89,16 @@ def choose(bundle: Bundle, runtime: str = "auto", precision: str = "auto") -> Ch
     Args:
         bundle: the model.
         runtime: `auto`, `onnxruntime` or `openvino`.
-        precision: `auto`, `fp32` or `bf16`.
+        precision: `auto`, `fp32`, `bf16` or `int8`.
+        least_agreement: the least share of nearest neighbours in common with fp32, of what `auto`
+            may take as precision; one that is asked for by name is taken as it is.
 
     Raises:
         ModelError: what is asked for isn't there, with the way out.
     """
-    able = candidates(runtime, precision)
-    path = bundle.measurements / f"choice-{_machine(bundle, able)}.json"
+    able = candidates(runtime, precision, has_int8=bundle.has_int8)
+    floor = least_agreement if precision == "auto" else None
+    path = bundle.measurements / f"choice-{_machine(bundle, able, floor)}.json"
     found = _read(path)
     if found is not None:
         return found
@@ -94,11 +106,11 @@ def choose(bundle: Bundle, runtime: str = "auto", precision: str = "auto") -> Ch
         with locked(path):
             found = _read(path)
             if found is None:
-                found = _measure(bundle, able)
+                found = _measure(bundle, able, floor)
                 _write(path, found)
     except CacheError:
         # A cache that is only read still serves; this machine then measures at each start.
-        found = found or _measure(bundle, able)
+        found = found or _measure(bundle, able, floor)
     return found
 
 
@@ -122,14 +134,16 @@ def fit_cost(shapes: Sequence[tuple[int, int]], seconds: Sequence[float]) -> Cos
     return CostModel(float(call), float(token))
 
 
-def _machine(bundle: Bundle, able: Sequence[Candidate]) -> str:
+def _machine(bundle: Bundle, able: Sequence[Candidate], floor: float | None) -> str:
     """Names all that a measurement depends on; 16 hex digits."""
+    forms = sorted({precision for _, precision in able})
     parts = {
         "format": _FORMAT,
         "processor": _processor(),
         "versions": versions(),
-        "fingerprint": bundle.fingerprint,
+        "fingerprints": [bundle.at(form).fingerprint for form in forms],
         "candidates": able,
+        "floor": floor,
     }
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
@@ -144,37 +158,33 @@ def _processor() -> str:
     return "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
 
 
-def _measure(bundle: Bundle, able: Sequence[Candidate]) -> Choice:
+def _measure(bundle: Bundle, able: Sequence[Candidate], floor: float | None) -> Choice:
     """Measures each candidate, and takes the best."""
-    batches = _Batches(bundle)
+    batches, near = _Batches(bundle, TEXTS), _Batches(bundle, NEAR)
     runtimes = {own: open_runtime(bundle, own) for own in able}
     figures: dict[Candidate, dict[str, float]] = {own: {} for own in able}
-    if len(able) > 1:
+    if list(able) != [_REFERENCE]:
         reference = runtimes.get(_REFERENCE) or open_runtime(bundle, _REFERENCE)
-        truth = batches.run(reference)
+        truth, near_truth = batches.run(reference), near.run(reference)
         for own, runtime in runtimes.items():
-            figures[own].update(_agreement(batches, runtime, truth))
+            figures[own]["overlap_at_10"] = _overlap(near.run(runtime), near_truth)
+            figures[own].update(_likeness(batches, runtime, truth))
     for own, speed in _speeds(batches, runtimes).items():
         figures[own]["docs_per_cpu_second"] = speed
-    best, reason = _best(figures)
+    best, reason = _best(figures, floor)
     cost = _cost(runtimes[best], bundle.max_tokens)
     named = {" ".join(own): rounded for own, rounded in _rounded(figures).items()}
-    return Choice(best[0], best[1], reason, named, cost)
+    return Choice(best[0], best[1], reason, _refused(figures, best, floor), named, cost)
 
 
-def _best(figures: dict[Candidate, dict[str, float]]) -> tuple[Candidate, str]:
+def _best(figures: dict[Candidate, dict[str, float]], floor: float | None) -> tuple[Candidate, str]:
     """The fastest candidate that is sound, and why; the first one where none is much faster."""
     if len(figures) == 1:
         return next(iter(figures)), "the only one that fits the settings and this machine"
     first = _REFERENCE if _REFERENCE in figures else next(iter(figures))
-    sound = {
-        own: values["docs_per_cpu_second"]
-        for own, values in figures.items()
-        if values["overlap_at_10"] >= _LEAST_OVERLAP and values["alone_cosine"] >= _LEAST_ALONE
-    }
-    fastest = max(sound, key=lambda own: sound[own], default=first)
-    base = figures[first]["docs_per_cpu_second"]
-    gain = figures[fastest]["docs_per_cpu_second"] / base if base else 1.0
+    sound = [own for own, values in figures.items() if not _fault(values, floor)]
+    fastest = max(sound, key=lambda own: figures[own]["docs_per_cpu_second"], default=first)
+    gain = _gain(figures, fastest, first)
     if fastest == first or gain < _LEAST_GAIN:
         return first, "nothing that agrees with fp32 is faster on this machine"
     values = figures[fastest]
@@ -184,12 +194,45 @@ def _best(figures: dict[Candidate, dict[str, float]]) -> tuple[Candidate, str]:
     )
 
 
-class _Batches:
-    """The sample, tokenised and padded in groups of like length."""
+def _refused(
+    figures: dict[Candidate, dict[str, float]], best: Candidate, floor: float | None
+) -> dict[str, str]:
+    """Why each candidate that would be faster than the best isn't taken."""
+    refused = {}
+    for own, values in figures.items():
+        fault, gain = _fault(values, floor), _gain(figures, own, best)
+        if fault and gain > 1:
+            refused[" ".join(own)] = f"{fault}; {gain:.2f} times as fast as {' '.join(best)}"
+    return refused
 
-    def __init__(self, bundle: Bundle) -> None:
+
+def _fault(values: dict[str, float], floor: float | None) -> str:
+    """What makes a candidate unsound; empty if nothing does, or it was asked for by name."""
+    if floor is None:
+        return ""
+    if values["overlap_at_10"] < floor:
+        return f"overlap_at_10 {values['overlap_at_10']:.4f} is below model.least_agreement {floor}"
+    if values["alone_cosine"] < _LEAST_ALONE:
+        return (
+            f"a text's vector depends on its batch: alone_cosine {values['alone_cosine']:.6f} is "
+            f"below {_LEAST_ALONE}"
+        )
+    return ""
+
+
+def _gain(
+    figures: dict[Candidate, dict[str, float]], candidate: Candidate, base: Candidate
+) -> float:
+    """How many times as fast one candidate is as another."""
+    return figures[candidate]["docs_per_cpu_second"] / figures[base]["docs_per_cpu_second"]
+
+
+class _Batches:
+    """Texts, tokenised and padded in groups of like length."""
+
+    def __init__(self, bundle: Bundle, texts: Sequence[str]) -> None:
         tokenizer = Tokenizer(bundle.tokenizer_file, max_tokens=bundle.max_tokens)
-        rows = [tokenizer.encode(text).chunks[0].ids for text in TEXTS]
+        rows = [tokenizer.encode(text).chunks[0].ids for text in texts]
         rows.sort(key=len)
         self._pad_id = bundle.manifest.pad_id
         self.rows = rows
@@ -202,7 +245,7 @@ class _Batches:
         return pad(rows, self._pad_id)
 
     def run(self, runtime: Runtime) -> NDArray[np.float32]:
-        """All of the sample's vectors: float32 [texts, dimension]."""
+        """All of the texts' vectors: float32 [texts, dimension]."""
         return np.concatenate([runtime.run(*group) for group in self.groups])
 
     def run_alone(self, runtime: Runtime, chosen: Sequence[int]) -> NDArray[np.float32]:
@@ -210,14 +253,13 @@ class _Batches:
         return np.concatenate([runtime.run(*self._pad([self.rows[row]])) for row in chosen])
 
 
-def _agreement(batches: _Batches, runtime: Runtime, truth: NDArray[np.float32]) -> dict[str, float]:
+def _likeness(batches: _Batches, runtime: Runtime, truth: NDArray[np.float32]) -> dict[str, float]:
     """How near a candidate's vectors are to the reference's, and to their own in other batches."""
     vectors = batches.run(runtime)
     step = max(1, len(vectors) // _ALONE)
     chosen = range(0, len(vectors), step)
     alone = batches.run_alone(runtime, chosen)
     return {
-        "overlap_at_10": _overlap(vectors, truth),
         "fp32_cosine": float((vectors * truth).sum(axis=1).min()),
         "alone_cosine": float((alone * vectors[list(chosen)]).sum(axis=1).min()),
     }

@@ -10,7 +10,7 @@ import numpy as np
 from operators.batching import CostModel, cut
 from operators.encoding import Encoded
 from operators.model.bundle import Bundle, ModelSource, open_bundle
-from operators.model.choose import Choice, choose
+from operators.model.choose import LEAST_AGREEMENT, Choice, choose
 from operators.model.padding import pad
 from operators.model.runtime import Runtime, open_runtime
 from operators.tokenize import Chunk, Tokenized, Tokenizer
@@ -132,6 +132,7 @@ def load_encoder(
     *,
     runtime: str = "auto",
     precision: str = "auto",
+    least_agreement: float = LEAST_AGREEMENT,
     max_chunks: int = 1,
     chunk_overlap: int = 32,
     batch_tokens: int | None = None,
@@ -142,7 +143,8 @@ def load_encoder(
     Args:
         source: which model.
         runtime: `auto`, `onnxruntime` or `openvino`.
-        precision: `auto`, `fp32` or `bf16`.
+        precision: `auto`, `fp32`, `bf16` or `int8`.
+        least_agreement: with fp32, below which `auto` takes nothing.
         max_chunks: the most chunks kept of a document; 1 truncates.
         chunk_overlap: tokens that a chunk repeats from the one before it.
         batch_tokens: the most padded tokens of one call, as for `Encoder`.
@@ -153,9 +155,9 @@ def load_encoder(
         UsageError: limits that leave no room for text.
     """
     bundle = open_bundle(source)
-    choice = choose(bundle, runtime, precision)
+    choice = choose(bundle, runtime, precision, least_agreement)
     return Encoder(
-        bundle,
+        bundle.at(choice.precision),
         open_runtime(bundle, (choice.runtime, choice.precision)),
         choice.cost,
         max_chunks=max_chunks,
@@ -166,7 +168,11 @@ def load_encoder(
 
 
 def describe(
-    source: ModelSource, *, runtime: str = "auto", precision: str = "auto"
+    source: ModelSource,
+    *,
+    runtime: str = "auto",
+    precision: str = "auto",
+    least_agreement: float = LEAST_AGREEMENT,
 ) -> dict[str, Any]:
     """A model as it runs on this machine, ready for JSON.
 
@@ -174,7 +180,8 @@ def describe(
         ModelError: as `load_encoder`.
     """
     bundle = open_bundle(source)
-    choice: Choice = choose(bundle, runtime, precision)
+    choice: Choice = choose(bundle, runtime, precision, least_agreement)
+    int8 = bundle.int8() if bundle.has_int8 else None
     return {
         "name": bundle.name,
         "path": str(bundle.path),
@@ -187,10 +194,13 @@ def describe(
         "dense": list(bundle.manifest.dense),
         "prompts": dict(bundle.manifest.prompts),
         "opset": bundle.manifest.opset,
-        "fingerprint": bundle.fingerprint,
+        "int8_file": None if int8 is None else str(int8.onnx_file),
+        "int8": None if int8 is None else int8.manifest.quantized,
+        "fingerprint": bundle.at(choice.precision).fingerprint,
         "runtime": choice.runtime,
         "precision": choice.precision,
         "reason": choice.reason,
+        "refused": choice.refused,
         "figures": choice.figures,
     }
 

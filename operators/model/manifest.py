@@ -66,6 +66,9 @@ class Manifest:
         opset: the graph's ONNX operator set.
         fingerprint: of what the vectors mean, at `max_tokens`; 16 hex digits.
         files: size and sha256 of the graph and the tokenizer.
+        quantized: of a graph in int8: the fingerprint that it was made of, number and digest of
+            the texts that it was calibrated on, how many matrix products are in int8, and which
+            were kept in floats.
     """
 
     version: int
@@ -83,6 +86,7 @@ class Manifest:
     opset: int
     fingerprint: str
     files: dict[str, FileRecord]
+    quantized: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Writes `manifest.json` into `folder`.

@@ -21,16 +21,16 @@ _FATAL_ONLY: Final = 4
 
 
 class OnnxRuntime:
-    """Runs a bundle's graph in fp32 on the calling thread; safe for several threads.
+    """Runs a bundle's graph on the calling thread; safe for several threads.
 
     Args:
-        graph: a bundle's `model.onnx`.
+        graph: a bundle's graph, as a file or as its bytes.
 
     Raises:
         ModelError: the graph can't be loaded.
     """
 
-    def __init__(self, graph: Path) -> None:
+    def __init__(self, graph: Path | bytes) -> None:
         options = onnxruntime.SessionOptions()
         # One thread, and parallelism by processes: threads of one call lose a fifth of the work.
         options.intra_op_num_threads = 1
@@ -41,12 +41,15 @@ class OnnxRuntime:
         options.log_severity_level = _FATAL_ONLY
         try:
             self._session = onnxruntime.InferenceSession(
-                str(graph), options, providers=["CPUExecutionProvider"]
+                graph if isinstance(graph, bytes) else str(graph),
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:
             # The runtime raises exceptions of its own that share no base.
             text = " ".join(str(error).split())
-            raise ModelError(f"model graph: {graph} — can't be loaded ({text})") from error
+            named = "in memory" if isinstance(graph, bytes) else graph
+            raise ModelError(f"model graph: {named} — can't be loaded ({text})") from error
 
     def run(
         self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
@@ -55,3 +58,11 @@ class OnnxRuntime:
         feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
         output: NDArray[np.float32] = self._session.run(["embeddings"], feeds)[0]
         return output
+
+    def probe(
+        self, names: list[str], input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]
+    ) -> list[NDArray[np.float32]]:
+        """Other outputs of a graph that was given some, by name."""
+        feeds = {"input_ids": input_ids, "attention_mask": attention_mask}
+        found: list[NDArray[np.float32]] = self._session.run(names, feeds)
+        return found

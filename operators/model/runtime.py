@@ -54,8 +54,13 @@ class Runtime(Protocol):
         ...
 
 
-def candidates(runtime: str, precision: str) -> list[Candidate]:
+def candidates(runtime: str, precision: str, *, has_int8: bool = False) -> list[Candidate]:
     """What this machine can run of what is asked for; ONNX Runtime's fp32 first.
+
+    Args:
+        runtime: `auto`, `onnxruntime` or `openvino`.
+        precision: `auto`, `fp32`, `bf16` or `int8`.
+        has_int8: whether the bundle has an int8 form, which `auto` then considers.
 
     Raises:
         ModelError: something asked for that isn't there, with the way out.
@@ -65,32 +70,37 @@ def candidates(runtime: str, precision: str) -> list[Candidate]:
     if runtime == "openvino" and vino is None:
         raise ModelError(f"model.runtime: openvino — not installed, {_INSTALL}")
     precisions = ["fp32", "bf16"] if precision == "auto" else [precision]
-    found = [("onnxruntime", "fp32")] if runtime != "openvino" and "fp32" in precisions else []
+    if precision == "auto" and has_int8:
+        precisions.append("int8")
+    own = [name for name in precisions if name != "bf16"] if runtime != "openvino" else []
+    found = [("onnxruntime", name) for name in own]
     if vino is not None:
         if "bf16" in precisions and not vino.has_bf16():
             precisions.remove("bf16")
         elif runtime == precision == "auto":
             # In fp32 both are as fast as each other: not worth measuring where there is bf16.
             precisions.remove("fp32")
-        found += [("openvino", own) for own in precisions]
+        found += [("openvino", name) for name in precisions]
     if not found:
         raise ModelError(_why_no_bf16(runtime, installed=vino is not None))
     return found
 
 
 def open_runtime(bundle: Bundle, candidate: Candidate) -> Runtime:
-    """Loads a bundle's graph.
+    """Loads a bundle's graph, or that of its int8 form.
 
     Raises:
-        ModelError: the runtime isn't installed, or can't load the graph.
+        ModelError: the runtime isn't installed, there is no int8 form, or the graph can't be
+            loaded.
     """
     name, precision = candidate
+    graph = bundle.at(precision).onnx_file
     if name == "onnxruntime":
-        return OnnxRuntime(bundle.onnx_file)
+        return OnnxRuntime(graph)
     vino = _vino()
     if vino is None:
         raise ModelError(f"model.runtime: openvino — not installed, {_INSTALL}")
-    runtime: Runtime = vino.VinoRuntime(bundle.onnx_file, precision)
+    runtime: Runtime = vino.VinoRuntime(graph, precision)
     return runtime
 
 
@@ -110,15 +120,11 @@ def _vino() -> ModuleType | None:
 
 
 def _check_names(runtime: str, precision: str) -> None:
-    """Refuses names that aren't known, and what no bundle has yet."""
+    """Refuses names that aren't known."""
     if runtime not in _RUNTIMES:
         raise ModelError(f"model.runtime: {runtime} — must be one of {', '.join(_RUNTIMES)}")
     if precision not in _PRECISIONS:
         raise ModelError(f"model.precision: {precision} — must be one of {', '.join(_PRECISIONS)}")
-    if precision == "int8":
-        raise ModelError(
-            "model.precision: int8 — there is no int8 graph in this bundle; use auto, fp32 or bf16"
-        )
 
 
 def _why_no_bf16(runtime: str, *, installed: bool) -> str:

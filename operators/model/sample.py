@@ -7,9 +7,12 @@ texts have near and far neighbours as real ones do.
 from __future__ import annotations
 
 import random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-__all__ = ["TEXTS"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["NEAR", "TEXTS", "mixed"]
 
 _SUBJECTS: Final = (
     "harbour ship tide anchor sailor rope storm lighthouse cargo captain",
@@ -30,6 +33,9 @@ _COMMON: Final = (
     "finds makes takes gives shows keeps opens leaves needs brings after before while near under"
 )
 _COUNT: Final = 128
+_NEAR: Final = 512
+_MIXED: Final = 200
+_MARKS: Final = (",", ".", " -", ":", " (", ")", ";", "?", "!", "/", '"', "'")
 
 
 def _texts() -> tuple[str, ...]:
@@ -46,5 +52,59 @@ def _texts() -> tuple[str, ...]:
     return tuple(texts)
 
 
+def _near() -> tuple[str, ...]:
+    """Short texts of few words; the same at every call."""
+    dice = random.Random(20_03)  # noqa: S311 - as above
+    common = _COMMON.split()
+    texts = []
+    for number in range(_NEAR):
+        own = _SUBJECTS[number % 2].split()
+        size = dice.randint(3, 8)
+        words = [dice.choice(own if dice.random() < 0.25 else common) for _ in range(size)]
+        texts.append(" ".join(words).capitalize() + ".")
+    return tuple(texts)
+
+
+def mixed(vocabulary: Sequence[str]) -> list[str]:
+    """200 texts of words from all over a model's vocabulary; the same for the same vocabulary.
+
+    Where a range of numbers is measured, the words of a dozen subjects reach too little of it.
+
+    Args:
+        vocabulary: in any order; what isn't a word is used, but seldom.
+    """
+    dice = random.Random(20_02)  # noqa: S311 - as above
+    common = _COMMON.split()
+    entries = sorted(vocabulary)
+    words = [word for word in entries if word.isalpha() and len(word) > 1] or common
+    return [_mixed(dice, common, words, entries) for _ in range(_MIXED)]
+
+
+def _mixed(
+    dice: random.Random, common: Sequence[str], words: Sequence[str], entries: Sequence[str]
+) -> str:
+    """One text: words, now and then a number or another entry, and marks."""
+    parts = []
+    for _ in range(min(200, max(1, round(dice.lognormvariate(2.4, 0.9))))):
+        kind = dice.random()
+        if kind < 0.4:
+            word = dice.choice(common)
+        elif kind < 0.9:
+            word = dice.choice(words)
+        elif kind < 0.95:
+            word = str(dice.randrange(10 ** dice.randint(1, 4)))
+        else:
+            word = dice.choice(entries)
+        parts.append(word + (dice.choice(_MARKS) if dice.random() < 0.15 else ""))
+    return " ".join(parts).capitalize() + "."
+
+
 TEXTS: Final = _texts()
 """128 texts of 2 to 320 words."""
+
+NEAR: Final = _near()
+"""512 texts that lie as near to each other as those of a large table.
+
+Among a few unlike texts the nearest neighbours are the same however rough the vectors: of the
+first 128, int8 keeps more than 99 %, and of 3,000 real ones 97 %.
+"""

@@ -32,7 +32,8 @@ class VinoRuntime:
 
     Args:
         graph: a bundle's `model.onnx`.
-        precision: of the arithmetic, `fp32` or `bf16`.
+        precision: of the arithmetic, `fp32` or `bf16`; at `int8` the graph says itself what is in
+            int8, and the rest is in bf16 where the processor has it.
 
     Raises:
         ModelError: the graph can't be loaded.
@@ -40,6 +41,8 @@ class VinoRuntime:
 
     def __init__(self, graph: Path, precision: str) -> None:
         self._graph = graph
+        if precision == "int8":
+            precision = "bf16" if has_bf16() else "fp32"
         self._settings = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": 1,

@@ -84,3 +84,42 @@ def test_distill_names_a_wrong_line(tmp_path: Path, line: bytes, text: str) -> N
     missing = headrace(env, "model", "distill", str(out), "--texts", str(tmp_path / "none"))
     assert missing.code == 2
     assert "--texts: " in missing.err
+
+
+def test_quantize(tmp_path: Path) -> None:
+    """Quantize makes the int8 form on a file's texts, once, and inspect shows it."""
+    model = tiny.model_folder(tmp_path / "m", product=True)
+    env = {"HEADRACE_MODEL__NAME": str(model), "HEADRACE_MODEL__CACHE": str(tmp_path / "cache")}
+    env["HEADRACE_MODEL__PRECISION"] = "int8"
+    missing = headrace(env, "model", "inspect")
+    assert missing.code == 1
+    assert "make it: headrace model quantize" in missing.err
+    file = tmp_path / "texts.ndjson"
+    file.write_bytes(lines(*({"text": f"a b {'c d ' * (n % 7)}{n}"} for n in range(150))))
+    made = headrace(env, "model", "quantize", "--texts", str(file), "--json").json
+    assert (made["texts"], made["products"], made["kept"]) == (150, 1, [])
+    again = headrace(env, "model", "quantize", "--texts", str(file))
+    assert f"fingerprint: {made['fingerprint']}\n" in again.out
+    told = headrace(env, "model", "inspect", "--json").json
+    assert (told["precision"], told["fingerprint"]) == ("int8", made["fingerprint"])
+    assert Path(told["int8_file"]).parent == Path(made["path"])
+    assert Path(told["onnx_file"]) == Path(made["path"]).parent / "model.onnx"
+    shown = headrace(env, "model", "inspect").out
+    assert "refused: none" in shown
+    assert "onnxruntime int8: docs_per_cpu_second" in shown or "overlap_at_10" in shown
+
+
+def test_texts_that_wont_do(model: dict[str, str], tmp_path: Path) -> None:
+    """A file that is missing, wrong or too short is told in one line."""
+    file = tmp_path / "texts.ndjson"
+    for content, code, text in (
+        (None, 2, "--texts: "),
+        (b'{"text": "a"}\nnot json\n', 1, "line 2: not JSON"),
+        (b'{"text": "a"}\n', 2, "1 texts; give 100 or more"),
+    ):
+        if content is not None:
+            file.write_bytes(content)
+        done = headrace(model, "model", "quantize", "--texts", str(file))
+        assert done.code == code
+        assert text in done.err
+        assert done.err.count("\n") == 1

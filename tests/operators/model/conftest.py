@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from operators.model import Bundle, Encoder, ModelSource, load_encoder, open_bundle
+from operators.model import Bundle, Encoder, ModelSource, load_encoder, make_int8, open_bundle
 
 ROOT = Path(__file__).parents[3]
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -23,6 +24,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 def minilm(source: ModelSource) -> Bundle:
     """Its bundle."""
     return open_bundle(source)
+
+
+@pytest.fixture(scope="session")
+def quantized(minilm: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A copy of its bundle with the int8 form that Headrace makes by itself."""
+    path = tmp_path_factory.mktemp("quantized") / "bundle"
+    shutil.copytree(minilm.path, path)
+    bundle = open_bundle(ModelSource(str(path), path.parent))
+    make_int8(bundle)
+    return bundle
 
 
 @pytest.fixture(scope="session")

@@ -28,23 +28,37 @@ def table(seed: int = 0) -> NDArray[np.float32]:
 
 
 def transformer(
-    opset: int = 14, inputs: tuple[str, ...] = ("input_ids", "attention_mask"), seed: int = 0
+    opset: int = 14,
+    inputs: tuple[str, ...] = ("input_ids", "attention_mask"),
+    seed: int = 0,
+    *,
+    product: bool = False,
 ) -> Any:
-    """A graph that looks each token's state up; token types are added to it."""
-    states = numpy_helper.from_array(table(seed), "table")
+    """A graph that looks each token's state up; token types are added to it.
+
+    With `product`, the states go through a matrix product with a bias.
+    """
+    states = [numpy_helper.from_array(table(seed), "table")]
     nodes = [helper.make_node("Gather", ["table", "input_ids"], ["looked_up"])]
     last = "looked_up"
     if "token_type_ids" in inputs:
         nodes.append(helper.make_node("Gather", ["table", "token_type_ids"], ["types"]))
         nodes.append(helper.make_node("Add", [last, "types"], ["added"]))
         last = "added"
+    if product:
+        weights = table(seed + 1)[:WIDTH]
+        states.append(numpy_helper.from_array(weights, "weights"))
+        states.append(numpy_helper.from_array(weights[0], "bias"))
+        nodes.append(helper.make_node("MatMul", [last, "weights"], ["multiplied"]))
+        nodes.append(helper.make_node("Add", ["multiplied", "bias"], ["biased"]))
+        last = "biased"
     nodes.append(helper.make_node("Identity", [last], ["last_hidden_state"]))
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "b"]) for name in inputs],
         [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["b", "t", WIDTH])],
-        [states],
+        states,
     )
     return helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, producer_name="x"
@@ -64,12 +78,17 @@ def tokenizer() -> Tokenizer:
 
 
 def model_folder(
-    folder: Path, *, pooling: str = "mean", prompts: dict[str, str] | None = None, seed: int = 0
+    folder: Path,
+    *,
+    pooling: str = "mean",
+    prompts: dict[str, str] | None = None,
+    seed: int = 0,
+    product: bool = False,
 ) -> Path:
     """A whole model in the hub's layout."""
     (folder / "onnx").mkdir(parents=True)
     (folder / "1_Pooling").mkdir()
-    onnx.save(transformer(seed=seed), str(folder / "onnx" / "model.onnx"))
+    onnx.save(transformer(seed=seed, product=product), str(folder / "onnx" / "model.onnx"))
     tokenizer().save(str(folder / "tokenizer.json"))
     modules = [
         {"path": "", "type": "sentence_transformers.models.Transformer"},
