@@ -20,5 +20,6 @@ plots      pictures
 page       the benchmarks page
 events     by itself: records of known texts
 static     by itself: a static bundle beside its teacher
+scaling    by itself: documents a second for many workers, by costs that `calibrate` measures
 ```
 """
