@@ -27,6 +27,7 @@ say = @echo "── $(1)"
 UV_DONE := build/uv/.$(UV_VERSION)
 RUNTIME_DONE := .venv/.runtime
 ALL_DONE := .venv/.all
+RIVALS_DONE := build/rivals/.done
 JARS_DONE := build/jars/.done
 
 help: ## show this list
@@ -39,7 +40,7 @@ test: $(ALL_DONE) $(JARS_DONE) ## run all tests (ARGS="-k words" for some)
 	$(call say,Tests)
 	@exec $(RUN) pytest $(ARGS)
 
-bench: $(ALL_DONE) $(JARS_DONE) ## measure throughput and latency, write the report
+bench: $(ALL_DONE) $(JARS_DONE) $(RIVALS_DONE) ## measure throughput and freshness, beside rivals
 	@exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(RUN) benchmarks $(ARGS)
 
 soak: $(ALL_DONE) $(JARS_DONE) ## the long fault runs
@@ -98,6 +99,14 @@ $(ALL_DONE): pyproject.toml uv.lock $(UV_DONE)
 	$(call say,All Python packages: several GB of them for torch; minutes the first time)
 	@$(SYNC) --all-extras --all-groups
 	@touch $(RUNTIME_DONE) $@
+
+$(RIVALS_DONE): $(wildcard benchmarks/rivals/requirements/*.txt) $(ALL_DONE)
+	$(call say,The rivals in environments of their own: minutes the first time)
+	@set -e; for own in $(basename $(notdir $(wildcard benchmarks/rivals/requirements/*.txt))); do \
+		$(UV) venv --quiet --clear --python .venv/bin/python build/rivals/$$own; \
+		$(UV) pip sync --quiet --python build/rivals/$$own benchmarks/rivals/requirements/$$own.txt; \
+	done
+	@touch $@
 
 $(JARS_DONE): deploy/kafka/pom.xml
 	$(call say,Apache Kafka and the default model from Maven Central)

@@ -8,17 +8,20 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from benchmarks.machine import Quiet, facts
 from benchmarks.plan import Run, Size
-from benchmarks.report import document, show, write
+from benchmarks.report import document, read, show, write
+from benchmarks.subjects import chosen
 from harness.process import ROOT
 from headrace.errors import HeadraceError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import FrameType
+
+    from benchmarks.subjects import Rival
 
 __all__ = ["main"]
 
@@ -27,7 +30,7 @@ _INTERRUPTED: Final = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measures, prints tables, writes JSON.
+    """Measures, prints tables, writes JSON and, if told to, the page.
 
     Returns:
         The exit code.
@@ -35,7 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         given = _parser(os.environ).parse_args(arguments)
-        _measure(_size(given.docs, given.rounds, given.seconds), given.json)
+        if given.read:
+            found = read(given.read)
+        else:
+            size = _size(given.docs, given.rounds, given.seconds)
+            found = _measured(size, chosen(given.rivals), given.json)
+        show(found)
+        if given.write_docs:
+            _write_docs(found)
     except HeadraceError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.exit_code
@@ -45,17 +55,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _measure(size: Size, path: Path) -> None:
+def _measured(size: Size, rivals: Sequence[Rival], path: Path) -> dict[str, Any]:
+    """Measures, and writes what was found; also when it is stopped on the way."""
     machine, quiet = facts(), Quiet()
-    with (
-        tempfile.TemporaryDirectory(prefix="headrace-bench-", ignore_cleanup_errors=True) as folder,
-        Run(size, dict(os.environ), Path(folder)) as run,
-    ):
-        run.measure()
-    disturbed = quiet.figures()
-    show(run, machine, disturbed)
-    write(document(run, machine, disturbed), path)
-    print(f"all figures: {path}", file=sys.stderr)
+    with tempfile.TemporaryDirectory(
+        prefix="headrace-bench-", ignore_cleanup_errors=True
+    ) as folder:
+        run = Run(size, dict(os.environ), Path(folder), rivals)
+        try:
+            with run:
+                run.measure()
+        finally:
+            found = document(run, machine, quiet.figures()) if run.trials else {}
+            if found:
+                write(found, path)
+                print(f"all figures: {path}", file=sys.stderr)
+    return found
+
+
+def _write_docs(found: Mapping[str, Any]) -> None:
+    try:
+        from benchmarks.page import write_page  # noqa: PLC0415 - draws, which measuring need not
+    except ImportError as error:
+        raise UsageError(f"--write-docs: {error}; make install brings it") from error
+    for path in write_page(found):
+        print(f"written: {path}", file=sys.stderr)
 
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
@@ -69,14 +93,23 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--rounds",
         default=environ.get("BENCH_ROUNDS") or usual.rounds,
-        help=f"rounds of controls and flows (BENCH_ROUNDS; default: {usual.rounds})",
+        help=f"rounds of all subjects (BENCH_ROUNDS; default: {usual.rounds})",
     )
     parser.add_argument(
         "--seconds",
         default=environ.get("BENCH_SECONDS") or usual.seconds,
         help=f"of each steady load (BENCH_SECONDS; default: {usual.seconds:.0f})",
     )
+    parser.add_argument(
+        "--rivals",
+        default=environ.get("BENCH_RIVALS") or "all",
+        help="names with commas between, all or none (BENCH_RIVALS; default: all)",
+    )
     parser.add_argument("--json", type=Path, default=LATEST, help="where the figures go")
+    parser.add_argument("--read", type=Path, metavar="JSON", help="show these, measure nothing")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write tables and plots into docs/benchmarks.md"
+    )
     return parser
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import orjson
 from confluent_kafka import Producer
 
-from benchmarks.rig import cpu_of
+from benchmarks.usage import cpu_of
 from harness.audit import committed_offsets
 from harness.broker import Broker
 from harness.flow import Flow
@@ -134,7 +134,7 @@ class _Drain:
         return min(sum(committed for committed, _ in topic.values()), sum(table.values()))
 
     def _cpu(self) -> float:
-        return sum(cpu_of(pid) for pid in self._flow.pids)
+        return cpu_of(self._flow.pids)
 
 
 def _produce(servers: str, topic: str, workload: Workload) -> None:

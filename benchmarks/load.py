@@ -14,9 +14,26 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Generator", "Paced"]
+__all__ = ["Generator", "Paced", "Written"]
 
 _TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A document in the source topic.
+
+    Attributes:
+        key: Its id; none comes twice.
+        partition: Where it is.
+        offset: Its offset there.
+        timestamp: When it was handed to the producer, in seconds.
+    """
+
+    key: bytes
+    partition: int
+    offset: int
+    timestamp: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +41,12 @@ class Paced:
     """How a load went.
 
     Attributes:
-        docs: Documents sent.
+        documents: What was sent.
         seconds: From the first to the last.
         late_p99_ms: How far behind its due time a document was sent, at the 99th percentile.
     """
 
-    docs: int
+    documents: Sequence[Written]
     seconds: float
     late_p99_ms: float
 
@@ -44,6 +61,7 @@ class Generator:
 
     bootstrap_servers: str
     _failed: list[KafkaError] = field(default_factory=list, init=False)
+    _written: list[Written] = field(default_factory=list, init=False)
     _sent: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -57,13 +75,13 @@ class Generator:
         self._bulk = Producer({**common, "transactional.id": name, "compression.type": "lz4"})
         self._bulk.init_transactions(_TIMEOUT_S)
 
-    def backlog(self, topic: str, partitions: int, texts: Sequence[str]) -> None:
+    def backlog(self, topic: str, partitions: int, texts: Sequence[str]) -> list[Written]:
         """Sends documents that no reader sees before `reveal`: in an open transaction."""
         self._bulk.begin_transaction()
         for text in texts:
             self._produce(self._bulk, topic, partitions, text)
             self._bulk.poll(0)
-        self._flush(self._bulk)
+        return self._flush(self._bulk)
 
     def reveal(self) -> float:
         """Lets readers see the backlog.
@@ -87,8 +105,8 @@ class Generator:
             late.append(time.monotonic() - due)
             self._single.poll(0)
         took = time.monotonic() - started
-        self._flush(self._single)
-        return Paced(len(texts), took, float(np.percentile(late, 99)) * 1000 if late else 0.0)
+        documents = self._flush(self._single)
+        return Paced(documents, took, float(np.percentile(late, 99)) * 1000 if late else 0.0)
 
     def _produce(self, producer: Producer, topic: str, partitions: int, text: str) -> None:
         producer.produce(
@@ -100,11 +118,20 @@ class Generator:
         )
         self._sent += 1
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed.append(error)
+            return
+        key, (_, timestamp) = message.key(), message.timestamp()
+        partition, offset = message.partition(), message.offset()
+        assert isinstance(key, bytes)
+        assert partition is not None
+        assert offset is not None
+        self._written.append(Written(key, partition, offset, timestamp / 1000))
 
-    def _flush(self, producer: Producer) -> None:
+    def _flush(self, producer: Producer) -> list[Written]:
         left = producer.flush(_TIMEOUT_S)
         if left or self._failed:
             raise KafkaException(self._failed[0] if self._failed else KafkaError._TIMED_OUT)  # noqa: SLF001
+        written, self._written = self._written, []
+        return written

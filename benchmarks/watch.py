@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -14,49 +15,42 @@ import lance
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
 from harness.process import HarnessError
-from headrace.v1.embedding_pb2 import Embedding
 from operators.records import Lane
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["Seen", "TableWatch", "TopicWatch", "ends_of"]
+    from benchmarks.load import Written
+
+__all__ = ["ProgressWatch", "RowsWatch", "TableWatch", "TopicWatch"]
 
 _LOOK_S: Final = 0.005
 _FENCE: Final = f"key = X'{bytes(16).hex()}'"
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """An embedding, as a consumer that reads committed records saw it.
-
-    Attributes:
-        lane: The source partition of its document.
-        offset: The document's offset there.
-        event_time: The document's timestamp, in seconds.
-        at: When the consumer had it, in seconds.
-    """
-
-    lane: str
-    offset: int
-    event_time: float
-    at: float
-
-
 class TopicWatch:
-    """Reads the embeddings topic from its beginning.
+    """Reads a topic of vectors from its beginning.
 
     Args:
         bootstrap_servers: The broker.
-        topic: The embeddings topic.
+        topic: The topic.
         partitions: How many it has.
+        once: Whether a document that comes twice is an error.
         check: Called about ten times a second; raises when there is nothing to wait for.
     """
 
     def __init__(
-        self, bootstrap_servers: str, topic: str, partitions: int, check: Callable[[], None]
+        self,
+        bootstrap_servers: str,
+        topic: str,
+        partitions: int,
+        *,
+        once: bool,
+        check: Callable[[], None],
     ) -> None:
+        self._topic = topic
+        self._once = once
         self._check = check
         self._consumer = Consumer(
             {
@@ -70,14 +64,15 @@ class TopicWatch:
         self._consumer.assign(
             [TopicPartition(topic, number, OFFSET_BEGINNING) for number in range(partitions)]
         )
+        self._before: set[bytes] = set()
 
-    def collect(self, docs: int, timeout_s: float) -> list[Seen]:
-        """The next embeddings.
+    def collect(self, docs: int, timeout_s: float) -> dict[bytes, float]:
+        """When each of the next documents was first seen, by its key; in seconds.
 
         Raises:
-            HarnessError: Fewer came in time, or one came twice.
+            HarnessError: Fewer came in time, or one came twice that must not.
         """
-        seen: dict[tuple[str, int], Seen] = {}
+        seen: dict[bytes, float] = {}
         deadline = time.monotonic() + timeout_s
         while len(seen) < docs:
             message = self._consumer.poll(0.1)
@@ -85,32 +80,33 @@ class TopicWatch:
             if message is None:
                 self._check()
                 if time.monotonic() > deadline:
-                    raise HarnessError(f"flow: {len(seen)} of {docs} documents embedded in time")
+                    raise HarnessError(
+                        f"topic {self._topic}: {len(seen)} of {docs} documents in time"
+                    )
                 continue
             error = message.error()
             if error is not None:
                 raise KafkaException(error)
-            one = _seen(message.value() or b"", now)
-            if seen.setdefault((one.lane, one.offset), one) is not one:
-                raise HarnessError(f"flow: {one.lane} offset {one.offset}: embedded twice")
-        return list(seen.values())
+            self._note(seen, message.key() or b"", now)
+        self._before |= seen.keys()
+        return seen
 
     def close(self) -> None:
         """Leaves the broker."""
         self._consumer.close()
 
-
-def ends_of(seen: Iterable[Seen]) -> dict[str, int]:
-    """The offset behind the last document of each lane."""
-    ends: defaultdict[str, int] = defaultdict(int)
-    for one in seen:
-        ends[one.lane] = max(ends[one.lane], one.offset + 1)
-    return dict(ends)
+    def _note(self, seen: dict[bytes, float], key: bytes | str, now: float) -> None:
+        assert isinstance(key, bytes)
+        again = key in seen or key in self._before
+        if again and self._once:
+            raise HarnessError(f"topic {self._topic}: {key.decode()} came twice")
+        if not again:
+            seen[key] = now
 
 
 @dataclass
-class TableWatch:
-    """Looks for a new version of the table every few milliseconds, and reads its progress.
+class TableWatch(ABC):
+    """Looks for a new version of a table every few milliseconds, and notes what it holds.
 
     As a context manager it is started on entry, stopped on exit.
 
@@ -121,16 +117,14 @@ class TableWatch:
 
     path: Path
     check: Callable[[], None]
-    _seen: defaultdict[str, tuple[list[int], list[float]]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._seen = defaultdict(lambda: ([], []))
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="table-watch", daemon=True)
 
-    def wait_for(self, ends: Mapping[str, int], timeout_s: float) -> float:
-        """Waits until the table holds all before some offsets.
+    def wait_for(self, documents: Collection[Written], timeout_s: float) -> float:
+        """Waits until the table holds some documents.
 
         Returns:
             When it was seen to.
@@ -139,21 +133,24 @@ class TableWatch:
             HarnessError: It does not in time.
         """
         deadline = time.monotonic() + timeout_s
+        latest = 0.0
+        missing = sorted(documents, key=lambda one: one.offset, reverse=True)
         while True:
             with self._changed:
-                times = [self._time(lane, end - 1) for lane, end in ends.items()]
-                known = [at for at in times if at is not None]
-                if len(known) == len(times):
-                    return max(known)
+                while missing and (at := self._time(missing[-1])) is not None:
+                    latest = max(latest, at)
+                    missing.pop()
+                if not missing:
+                    return latest
                 self._changed.wait(0.1)
             self.check()
             if time.monotonic() > deadline or not self._thread.is_alive():
-                raise HarnessError(f"table {self.path}: does not reach {dict(ends)} in time")
+                raise HarnessError(f"table {self.path}: {len(missing)} documents not in time")
 
-    def seen_at(self, one: Seen) -> float:
+    def seen_at(self, one: Written) -> float:
         """When a document that `wait_for` waited for was seen in the table."""
         with self._changed:
-            at = self._time(one.lane, one.offset)
+            at = self._time(one)
         assert at is not None
         return at
 
@@ -165,11 +162,13 @@ class TableWatch:
         self._stopping.set()
         self._thread.join()
 
-    def _time(self, lane: str, offset: int) -> float | None:
-        """When the table was first seen with a record; None while it was not."""
-        ends, times = self._seen[lane]
-        index = bisect_right(ends, offset)
-        return times[index] if index < len(times) else None
+    @abstractmethod
+    def _time(self, one: Written) -> float | None:
+        """When the table was first seen with a document; None while it was not."""
+
+    @abstractmethod
+    def _look(self, dataset: lance.LanceDataset) -> None:
+        """Notes what a new version holds."""
 
     def _run(self) -> None:
         dataset = self._opened()
@@ -180,7 +179,7 @@ class TableWatch:
                 continue
             version = newest
             dataset.checkout_latest()  # type: ignore[no-untyped-call]  # Lance's own gap
-            self._note(_progress(dataset))
+            self._look(dataset)
 
     def _opened(self) -> lance.LanceDataset | None:
         while not self._stopping.wait(0.05):
@@ -190,7 +189,29 @@ class TableWatch:
                 continue  # not made yet
         return None
 
-    def _note(self, progress: Mapping[str, int]) -> None:
+
+@dataclass
+class ProgressWatch(TableWatch):
+    """Reads the flow's progress in its table's fence row.
+
+    Args:
+        source: The source topic.
+    """
+
+    source: str
+    _seen: defaultdict[str, tuple[list[int], list[float]]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._seen = defaultdict(lambda: ([], []))
+
+    def _time(self, one: Written) -> float | None:
+        ends, times = self._seen[Lane(self.source, one.partition).key]
+        index = bisect_right(ends, one.offset)
+        return times[index] if index < len(times) else None
+
+    def _look(self, dataset: lance.LanceDataset) -> None:
+        progress = _progress(dataset)
         now = time.time()
         with self._changed:
             for lane, end in progress.items():
@@ -201,7 +222,30 @@ class TableWatch:
             self._changed.notify_all()
 
 
-def _progress(dataset: lance.LanceDataset) -> dict[str, int]:
+@dataclass
+class RowsWatch(TableWatch):
+    """Reads the ids of the rows that a new version brought, in a table of a column `id`."""
+
+    _seen: dict[bytes, float] = field(init=False, default_factory=dict)
+    _read: set[int] = field(init=False, default_factory=set)
+
+    def _time(self, one: Written) -> float | None:
+        return self._seen.get(one.key)
+
+    def _look(self, dataset: lance.LanceDataset) -> None:
+        new = [one for one in dataset.get_fragments() if one.fragment_id not in self._read]
+        self._read.update(one.fragment_id for one in new)
+        ids: Sequence[str] = [
+            key for one in new for key in one.to_table(columns=["id"]).column("id").to_pylist()
+        ]
+        now = time.time()
+        with self._changed:
+            for key in ids:
+                self._seen.setdefault(key.encode(), now)
+            self._changed.notify_all()
+
+
+def _progress(dataset: lance.LanceDataset) -> Mapping[str, int]:
     """The next offset of each lane, as the table's fence row says."""
     # Each commit writes the row anew, so it is in the newest file unless that was compacted.
     for part in (dataset.get_fragments()[-1], dataset):
@@ -210,10 +254,3 @@ def _progress(dataset: lance.LanceDataset) -> dict[str, int]:
             progress: dict[str, int] = json.loads(found[0].as_py())["progress"]
             return progress
     return {}
-
-
-def _seen(value: bytes, now: float) -> Seen:
-    embedding = Embedding.FromString(value)
-    source = embedding.source
-    lane = Lane(source.topic, source.partition)
-    return Seen(lane.key, source.offset, embedding.event_time_ms / 1000, now)

@@ -90,6 +90,7 @@ class Metrics:
             "inference_latency_ms", "Time of one inference, in ms."
         )
         self.tokens = self._counter("tokens_total", "Tokens that went into the model.")
+        self.padded = self._counter("padded_tokens_total", "The same, with padding.")
         self.truncated = self._counter("truncated_total", "Texts longer than the model takes.")
         self.cache_hits = self._counter(
             "embedding_cache_hits_total", "Texts that needed no inference."
@@ -118,8 +119,9 @@ class Metrics:
         self.truncated.inc(truncated)
         self.cache_hits.inc(cached)
 
-    def inference(self, _rows: int, _tokens: int, seconds: float) -> None:
+    def inference(self, _rows: int, _tokens: int, padded: int, seconds: float) -> None:
         """The model was called once."""
+        self.padded.inc(padded)
         self.inference_latency.observe(seconds * 1000)
 
     def committed(self, sink: str, batches: Sequence[OutcomeBatch], seconds: float) -> None:

@@ -207,8 +207,11 @@ def _refused(
 
 
 def _fault(values: dict[str, float], floor: float | None) -> str:
-    """What makes a candidate unsound; empty if nothing does, or it was asked for by name."""
-    if floor is None:
+    """What makes a candidate unsound; empty if nothing does, or it was asked for by name.
+
+    Where the reference is the only candidate it was not compared.
+    """
+    if floor is None or "overlap_at_10" not in values:
         return ""
     if values["overlap_at_10"] < floor:
         return f"overlap_at_10 {values['overlap_at_10']:.4f} is below model.least_agreement {floor}"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    OnInference = Callable[[int, int, float], None]
+    OnInference = Callable[[int, int, int, float], None]
 
 __all__ = ["Encoder", "describe", "load_encoder"]
 
@@ -43,7 +43,7 @@ class Encoder:
         chunk_overlap: tokens that a chunk repeats from the one before it.
         batch_tokens: the most padded tokens of one call; if not given 512, or 2048 where a token
             costs next to nothing.
-        on_inference: told of each call: rows, tokens without padding, wall seconds.
+        on_inference: told of each call: rows, tokens without and with padding, wall seconds.
 
     Raises:
         UsageError: limits that leave no room for text.
@@ -123,7 +123,8 @@ class Encoder:
         vectors = self._runtime.run(input_ids, attention_mask)
         if self._on_inference is not None:
             tokens = sum(len(row) for row in rows)
-            self._on_inference(len(rows), tokens, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self._on_inference(len(rows), tokens, input_ids.size, took)
         return vectors
 
 
@@ -148,7 +149,7 @@ def load_encoder(
         max_chunks: the most chunks kept of a document; 1 truncates.
         chunk_overlap: tokens that a chunk repeats from the one before it.
         batch_tokens: the most padded tokens of one call, as for `Encoder`.
-        on_inference: told of each call: rows, tokens without padding, wall seconds.
+        on_inference: told of each call: rows, tokens without and with padding, wall seconds.
 
     Raises:
         ModelError: no such model, or no such runtime or precision on this machine.

@@ -112,21 +112,22 @@ def test_nothing_to_encode(encoder: Encoder) -> None:
 
 
 def test_calls_keep_the_limit_and_are_told(minilm: Bundle) -> None:
-    """Calls keep to `batch_tokens`, and the hook hears of each with its real tokens."""
-    told: list[tuple[int, int, float]] = []
+    """Calls keep to `batch_tokens`, and the hook hears of each with its tokens and padding."""
+    told: list[tuple[int, int, int, float]] = []
     recorder = Recorder(open_runtime(minilm, ("onnxruntime", "fp32")))
     small = Encoder(
         minilm,
         recorder,
         CostModel(0.002, 0.0002),
         batch_tokens=64,
-        on_inference=lambda rows, tokens, seconds: told.append((rows, tokens, seconds)),
+        on_inference=lambda *call: told.append(call),
     )
     encoded = small.encode(TEXTS)
     assert all(rows == 1 or rows * tokens <= 64 for rows, tokens in recorder.shapes)
-    assert sum(rows for rows, _, _ in told) == len(TEXTS)
-    assert sum(tokens for _, tokens, _ in told) == sum(text.tokens for text in encoded)
-    assert all(seconds > 0 for _, _, seconds in told)
+    assert sum(rows for rows, _, _, _ in told) == len(TEXTS)
+    assert sum(tokens for _, tokens, _, _ in told) == sum(text.tokens for text in encoded)
+    assert [padded for _, _, padded, _ in told] == [rows * row for rows, row in recorder.shapes]
+    assert all(seconds > 0 for _, _, _, seconds in told)
 
 
 @pytest.mark.parametrize("candidate", [("onnxruntime", "fp32"), ("openvino", "fp32")])
