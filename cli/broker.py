@@ -13,7 +13,7 @@ from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S, KafkaConfig, reason
 from flows.parts import kafka_of
 from headrace.errors import UsageError
-from sources.lane import BATCH_RECORDS, LaneReader
+from sources.lane import FETCH_RECORDS, LaneReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -128,7 +128,7 @@ def records(
 def _until(reader: LaneReader, end: int, kafka: KafkaConfig) -> Generator[Record]:
     heard = time.monotonic()
     while reader.position < end:
-        batch = reader.read(BATCH_RECORDS)
+        batch = reader.read(FETCH_RECORDS)
         if batch is None:
             if time.monotonic() - heard > kafka.outage_s:
                 raise BrokerError(

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 from clients.kafka import KafkaConfig
 from flows.settings import Settings, load
 from headrace.errors import HeadraceError
+from operators.background import Background
 from operators.current import VIEW_BYTES
 from operators.documents import Decoder
 from operators.embed import EmbedStep, StateLimits
 from operators.model import Encoder, ModelSource, load_encoder
-from operators.records import Lane
+from operators.records import DocumentBatch, Lane, OutcomeBatch
 from recovery.model import check_model
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
@@ -60,7 +61,7 @@ class Parts:
 
     source: KafkaSource
     decode: Decoder
-    embed: EmbedStep
+    embed: Background[DocumentBatch, OutcomeBatch]
     rows: int
     wait: timedelta
     topic: TopicSink
@@ -114,6 +115,14 @@ def _wire(
     board = Board({"topic": _Committed(kafka), "table": store.progress})
     watchdog = Watchdog()
     source, batch, model = settings.source, settings.batch, settings.model
+    step = EmbedStep(
+        encoder,
+        ending(store.lookup),
+        board.written,
+        StateLimits(model.cache_entries, model.cache_bytes, _view_bytes(lanes)),
+        metrics,
+    )
+    embed = Background(step, lambda documents: documents.records.nudge)
     reading = Reading(
         kafka,
         source.start,
@@ -121,6 +130,8 @@ def _wire(
         source.max_in_flight,
         source.max_in_flight_bytes,
         read_ahead(len(lanes)),
+        batch.freshness_ms,
+        embed,
         store.progress,
         board,
         shutdown,
@@ -146,13 +157,7 @@ def _wire(
     return Parts(
         KafkaSource(lanes, reading),
         Decoder(settings.table.columns, source.max_record_bytes),
-        EmbedStep(
-            encoder,
-            ending(store.lookup),
-            board.written,
-            StateLimits(model.cache_entries, model.cache_bytes, _view_bytes(lanes)),
-            metrics,
-        ),
+        embed,
         batch.rows,
         timedelta(milliseconds=batch.wait_ms),
         TopicSink(lanes, writing),

@@ -82,6 +82,8 @@ class RecordBatch:
         headers: n of them.
         drained: Whether there was nothing more to read behind them.
         size: Bytes of all their keys, values and headers.
+        nudge: Whether this is nothing but an occasion to pass on what is finished; see
+            `operators.background`.
     """
 
     lane: Lane
@@ -94,6 +96,7 @@ class RecordBatch:
     headers: Sequence[Headers] = ()
     drained: bool = True
     size: int = 0
+    nudge: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -17,6 +17,7 @@ from recovery.progress import SINKS, Board, resume_offset
 from recovery.watchdog import ending
 from sources.budget import InFlight, WorkerBudget
 from sources.lane import LaneReader
+from sources.pace import WorkerPace
 from sources.watch import BrokerWatch
 
 if TYPE_CHECKING:
@@ -27,14 +28,33 @@ if TYPE_CHECKING:
     from sources.budget import Amount
     from telemetry.metrics import Metrics
 
-__all__ = ["KafkaSource"]
+__all__ = ["KafkaSource", "Worker"]
 
 log = structlog.get_logger(__name__)
 
 IDLE: Final = timedelta(milliseconds=2)
 """How long a lane rests that had nothing to read; a document waits half of it on average."""
 
+REPORT_EVERY_S: Final = 0.25
+"""How often a lane's gauges are set, in seconds."""
+
+STEP_SHARE: Final = 0.4
+"""The length of a step of a fresh worker, as a share of the freshness target."""
+
 SNAPSHOT_VERSION: Final = 1
+
+
+class Model(Protocol):
+    """The slow step behind the source, as `operators.background` runs it."""
+
+    def ready(self, *, ahead: bool) -> bool:
+        """Whether the calling worker should read more; `ahead` while the step still runs."""
+
+    def finished(self) -> bool:
+        """Whether a nudge would bring something out of it."""
+
+    def idle(self) -> bool:
+        """Whether all that the calling worker has read came out of it."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,8 @@ class Reading:
         max_in_flight: The most records a worker has read that are not yet in both sinks.
         max_in_flight_bytes: The most bytes of them.
         read_ahead: How many bytes of each lane the client reads ahead.
+        freshness_ms: Within how many milliseconds a document is to reach the topic.
+        model: Whether the step behind the source can do with more.
         table_progress: Reads the table's next offset of each lane that it knows.
         board: The sinks' progress, as far as this process knows it.
         shutdown: Whether to end.
@@ -60,10 +82,32 @@ class Reading:
     max_in_flight: int
     max_in_flight_bytes: int
     read_ahead: int
+    freshness_ms: float
+    model: Model
     table_progress: Callable[[Collection[str]], Mapping[str, int]]
     board: Board
     shutdown: Shutdown
     metrics: Metrics
+
+
+class Worker(NamedTuple):
+    """What the lanes that one worker reads share.
+
+    Attributes:
+        budget: What they may have in flight.
+        pace: How much they may read at a time.
+    """
+
+    budget: WorkerBudget
+    pace: WorkerPace
+
+    @classmethod
+    def of(cls, reading: Reading) -> Worker:
+        """A worker that has no lanes yet."""
+        return cls(
+            WorkerBudget(reading.max_in_flight, reading.max_in_flight_bytes),
+            WorkerPace(STEP_SHARE * reading.freshness_ms / 1000),
+        )
 
 
 @dataclass
@@ -83,7 +127,7 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
 
     lanes: tuple[Lane, ...]
     reading: Reading
-    _budgets: dict[int, WorkerBudget] = field(default_factory=dict, init=False)
+    _workers: dict[int, Worker] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _watch: BrokerWatch = field(init=False)
 
@@ -104,11 +148,8 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
         lane = Lane.parse(for_part)
         with self._lock:
             # Keyed by the worker's thread, the only thing that tells one worker from another.
-            budget = self._budgets.setdefault(
-                threading.get_ident(),
-                WorkerBudget(self.reading.max_in_flight, self.reading.max_in_flight_bytes),
-            )
-        return KafkaPartition(lane, self.reading, budget, self._watch, self._adopted_by(lane))
+            worker = self._workers.setdefault(threading.get_ident(), Worker.of(self.reading))
+        return KafkaPartition(lane, self.reading, worker, self._watch, self._adopted_by(lane))
 
     def _adopted_by(self, lane: Lane) -> set[int] | None:
         """The partitions that have parts, if this lane's part is to look for more."""
@@ -122,7 +163,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
     Args:
         lane: The part's own.
         reading: How lanes are read.
-        budget: What this worker may have in flight.
+        worker: What the lanes of its worker share.
         watch: Knows whether the broker is there, and its partitions.
         known: The partitions of the lane's topic that have parts; None when another part looks
             for new ones.
@@ -132,12 +173,12 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         self,
         lane: Lane,
         reading: Reading,
-        budget: WorkerBudget,
+        worker: Worker,
         watch: BrokerWatch,
         known: set[int] | None,
     ) -> None:
         self._reading = reading
-        self._budget = budget
+        self._worker = worker
         self._watch = watch
         self._known = known
         self._awake: datetime | None = None
@@ -147,20 +188,27 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     def next_batch(self) -> list[RecordBatch]:
         """What there is to read, without waiting; ends the input when the flow is asked to."""
-        if self._reading.shutdown.asked:
+        if self._reading.shutdown.asked and self._reading.model.idle():
             raise StopIteration
-        batches = self._read()
+        batches = [self._nudge()] if self._reading.model.finished() else self._read()
         self._awake = None if batches else datetime.now(UTC) + IDLE
         return batches
 
     @ending
     def _read(self) -> list[RecordBatch]:
-        read = [lane.read(self._budget.share) for lane in self._lanes]
+        self._watch_broker()
+        model, pace = self._reading.model, self._worker.pace
+        if self._reading.shutdown.asked or not model.ready(ahead=pace.behind):
+            return []
+        read = [lane.read(self._worker) for lane in self._lanes]
         # Not by truth: a batch without records is passed on, for the progress in it.
         batches = [batch for batch in read if batch is not None]
-        self._watch_broker()
         self._adopt_partitions()
         return batches
+
+    def _nudge(self) -> RecordBatch:
+        reader = self._lanes[0].reader
+        return RecordBatch(reader.lane, reader.position, reader.position, nudge=True)
 
     def next_awake(self) -> datetime | None:
         """When to be asked again; None for at once."""
@@ -168,6 +216,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     def snapshot(self) -> dict[str, int]:
         """The next offset of the part's own lane, as plain data."""
+        self._worker.pace.epoch_ended(time.monotonic())
         return {"version": SNAPSHOT_VERSION, "next_offset": self._lanes[0].reader.position}
 
     def close(self) -> None:
@@ -178,7 +227,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     @ending
     def _add(self, lane: Lane, start: Literal["earliest", "latest"]) -> None:
-        self._budget.join()
+        self._worker.budget.join()
         self._lanes.append(ActiveLane(lane, self._reading, start))
 
     def _watch_broker(self) -> None:
@@ -207,6 +256,7 @@ class ActiveLane:
         self._reading = reading
         self._in_flight = InFlight()
         self._asked = 0.0
+        self._reported = 0.0
         metrics, labels = reading.metrics, (lane.topic, str(lane.partition))
         self._consumed = metrics.consumed.labels(*labels)
         self._lag = metrics.lag.labels(*labels)
@@ -230,28 +280,34 @@ class ActiveLane:
         marks = self.reader.watermarks()
         return resume_offset(str(lane), marks, progress, start, self._reading.missing)
 
-    def read(self, share: Amount) -> RecordBatch | None:
+    def read(self, worker: Worker) -> RecordBatch | None:
         """The next records, if the budget has room for some."""
         if self._first is not None:
             # An empty batch first: it makes both sinks note where the lane starts.
             first, self._first = self._first, None
             return first
-        flying = self._settle()
+        now = time.monotonic()
+        most = worker.pace.room(self, now)
+        flying = self._in_flight.settle(self._reading.board.written(self.reader.lane.key))
+        self._report(flying, now)
+        share = worker.budget.share
         if flying.exhausts(share):
             self._ask_sinks()
             return None
-        batch = self.reader.read(share.records - flying.records)
+        batch = self.reader.read(min(most, share.records - flying.records))
         if batch is not None:
+            worker.pace.took(len(batch), drained=batch.drained)
             self._in_flight.add(batch)
             self._consumed.inc(len(batch))
-        self._lag.set(self.reader.lag())
         return batch
 
-    def _settle(self) -> Amount:
-        flying = self._in_flight.settle(self._reading.board.written(self.reader.lane.key))
-        self._flying.set(flying.records)
-        self._flying_bytes.set(flying.size)
-        return flying
+    def _report(self, flying: Amount, now: float) -> None:
+        """Set the gauges, some times a second: a lane is asked hundreds of times."""
+        if now - self._reported > REPORT_EVERY_S:
+            self._reported = now
+            self._lag.set(self.reader.lag())
+            self._flying.set(flying.records)
+            self._flying_bytes.set(flying.size)
 
     def _ask_sinks(self) -> None:
         """Read the progress of sinks that run in another process, some times a second."""

@@ -18,17 +18,12 @@ if TYPE_CHECKING:
 
     from clients.kafka import KafkaConfig
 
-__all__ = ["BATCH_BYTES", "BATCH_RECORDS", "FETCH_BYTES", "LaneReader"]
+__all__ = ["BATCH_BYTES", "FETCH_BYTES", "FETCH_RECORDS", "LaneReader"]
 
 log = structlog.get_logger(__name__)
 
-BATCH_RECORDS: Final = 256
-"""The most records in a batch. Sorting more of them by length gains less than 1 %."""
-
-LEAST_RECORDS: Final = 16
-"""The most records in the first batch after a quiet moment. While more wait behind a batch the
-next one may have twice as many: the first of a burst leave early, and a backlog is soon worked
-off in large batches."""
+FETCH_RECORDS: Final = 1024
+"""The most records to take over from the client at a time."""
 
 BATCH_BYTES: Final = 64 * 1024
 """The most bytes in a batch of several records: what a core embeds in a few seconds,
@@ -72,7 +67,6 @@ class LaneReader:
         self._consumer: Consumer = config.consumer(**_settings(ahead), error_cb=self._on_error)
         self._events: deque[tuple[Message, int]] = deque()
         self._held = 0
-        self._limit = LEAST_RECORDS
         self._next = 0
 
     @property
@@ -123,7 +117,7 @@ class LaneReader:
             SourceError: The lane can't be read on from here.
         """
         # By bytes too: a batch takes one large record, where the client gives hundreds.
-        if len(self._events) < min(room, BATCH_RECORDS) and self._held < BATCH_BYTES:
+        if len(self._events) < room and self._held < BATCH_BYTES:
             self._fetch()
         return self._batch(room)
 
@@ -141,7 +135,7 @@ class LaneReader:
         log.debug("consumer", lane=str(self.lane), error=error.str())
 
     def _fetch(self) -> None:
-        for message in self._consumer.consume(BATCH_RECORDS, timeout=0):
+        for message in self._consumer.consume(FETCH_RECORDS, timeout=0):
             size = _size(message) if message.error() is None else 0
             self._events.append((message, size))
             self._held += size
@@ -151,8 +145,7 @@ class LaneReader:
         total = 0
         end = self._next
         events = self._events
-        limit = min(room, self._limit)
-        while events and len(taken) < limit:
+        while events and len(taken) < room:
             message, size = events[0]
             error = message.error()
             if error is not None:
@@ -169,9 +162,7 @@ class LaneReader:
         if end == self._next:
             return None
         start, self._next = self._next, end
-        drained = not events
-        self._limit = LEAST_RECORDS if drained else min(2 * self._limit, BATCH_RECORDS)
-        return _columns(self.lane, start, end, taken, total, drained=drained)
+        return _columns(self.lane, start, end, taken, total, drained=not events)
 
     def _passed(self, message: Message, error: KafkaError) -> int:
         """The next offset that an event which is no record stands for."""
