@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Final
 
 from sinks.table import COMMIT_ROWS
 from sinks.topic import TRANSACTION_ROWS, TRANSACTIONS_PER_S
-from sources.lane import BATCH_RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,6 +45,10 @@ __all__ = [
     "simulate",
     "tables_for",
 ]
+
+
+_BATCH_RECORDS = 256
+"""What a lane reads at a time, about: a step of the model under a backlog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ class _Worker:
         share = max(1, self.max_in_flight // len(self.lanes))
         for step in range(len(self.lanes)):
             lane = self.lanes[(self.turn + step) % len(self.lanes)]
-            size = min(BATCH_RECORDS, lane.left, share - lane.in_flight)
+            size = min(_BATCH_RECORDS, lane.left, share - lane.in_flight)
             if size > 0:
                 self.turn = (self.turn + step + 1) % len(self.lanes)
                 self._embed(lane, size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from contextlib import contextmanager
@@ -100,7 +101,10 @@ def embedding_parts() -> Parts:
     _serve(settings, metrics, launch.process)
     shutdown = Shutdown()
     shutdown.on_signals()
-    return _wire(settings, kafka, lanes, encoder, store, metrics, shutdown)
+    parts = _wire(settings, kafka, lanes, encoder, store, metrics, shutdown)
+    # What is there by now stays: the collector need not look through it again and again.
+    gc.freeze()
+    return parts
 
 
 def _wire(

@@ -139,6 +139,7 @@ class Trial:
             workers=self.workers,
             processes=self.processes,
             recovery=self.recovery,
+            snapshot_s=1,  # so that there are some to be killed in
             log=self.folder / "flow.log",
             flow=self.module,
         )

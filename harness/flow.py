@@ -43,7 +43,7 @@ class Flow:
         workers: int = 1,
         processes: int = 1,
         recovery: Path | None = None,
-        snapshot_s: int = 1,
+        snapshot_s: int = 10,
         backup_s: int = 0,
         log: Path | None = None,
         flow: str = "flows.embed",

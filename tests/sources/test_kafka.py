@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -15,8 +16,8 @@ from operators.records import Lane, RecordBatch
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
 from sources import watch
-from sources.budget import WorkerBudget, read_ahead
-from sources.kafka import KafkaPartition, KafkaSource, Reading
+from sources.budget import read_ahead
+from sources.kafka import KafkaPartition, KafkaSource, Reading, Worker
 from sources.watch import BrokerWatch
 from telemetry.metrics import Metrics
 from tests.brokers import admin, config_of, send_values, topic_on, transact
@@ -42,6 +43,27 @@ def _no_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass
+class Model:
+    """The step behind the source."""
+
+    is_ready: bool = True
+    is_finished: bool = False
+    is_idle: bool = True
+
+    def ready(self, *, ahead: bool) -> bool:  # noqa: ARG002 - the source's protocol
+        """See `sources.kafka.Model`."""
+        return self.is_ready
+
+    def finished(self) -> bool:
+        """See `sources.kafka.Model`."""
+        return self.is_finished
+
+    def idle(self) -> bool:
+        """See `sources.kafka.Model`."""
+        return self.is_idle
+
+
+@dataclass
 class Bench:
     """A lane's part, and what is around it."""
 
@@ -51,6 +73,7 @@ class Bench:
     missing: str = "error"
     max_in_flight: int = 1000
     max_in_flight_bytes: int = 64 << 20
+    model: Model = field(default_factory=Model)
     table: dict[str, int] = field(default_factory=dict)
     known: set[int] | None = None
     board: Board = field(default_factory=Board)
@@ -58,9 +81,13 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
 
     def __post_init__(self) -> None:
-        self.budget = WorkerBudget(self.max_in_flight, self.max_in_flight_bytes)
         for sink in ("topic", "table"):
             self.board.own(sink, f"{self.topic}/000000")
+
+    @cached_property
+    def worker(self) -> Worker:
+        """What its lanes share."""
+        return Worker.of(self.reading)
 
     @property
     def reading(self) -> Reading:
@@ -72,6 +99,8 @@ class Bench:
             self.max_in_flight,
             self.max_in_flight_bytes,
             read_ahead(1),
+            100.0,
+            self.model,
             self.progress,
             self.board,
             self.shutdown,
@@ -85,7 +114,7 @@ class Bench:
     def part(self) -> KafkaPartition:
         """The part of the first partition."""
         watching = BrokerWatch(self.config, [self.topic])
-        return KafkaPartition(Lane(self.topic, 0), self.reading, self.budget, watching, self.known)
+        return KafkaPartition(Lane(self.topic, 0), self.reading, self.worker, watching, self.known)
 
 
 def taken(part: KafkaPartition, done: Callable[[list[RecordBatch]], bool]) -> list[RecordBatch]:
@@ -229,9 +258,43 @@ def test_workers_have_budgets_of_their_own(broker: Broker) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [part._budget.share.records for part in parts] == [20, 20]
+    assert [part._worker.budget.share.records for part in parts] == [20, 20]
     for part in parts:
         part.close()
+
+
+def test_reads_when_the_model_can_do_with_more(broker: Broker) -> None:
+    """What comes while the model is busy is gathered, and what it has finished is fetched."""
+    bench = Bench(config_of(broker), topic_on(broker))
+    part = bench.part()
+    taken(part, lambda got: len(got) == 1)
+    bench.model.is_ready = False
+    send_values(broker, bench.topic, b"a", b"b")
+    assert more(part) == []
+    assert part.next_awake() is not None
+    bench.model.is_finished = True
+    [nudge] = part.next_batch()
+    assert (nudge.nudge, len(nudge), nudge.start, nudge.end) == (True, 0, 0, 0)
+    assert part.next_awake() is None
+    bench.model.is_finished, bench.model.is_ready = False, True
+    assert records(taken(part, lambda got: records(got) == 2)) == 2
+    part.close()
+
+
+def test_ends_when_the_model_has_given_back_all(broker: Broker) -> None:
+    """Asked to end, a source reads no more, but lets what it read come out first."""
+    bench = Bench(config_of(broker), topic_on(broker))
+    part = bench.part()
+    bench.model.is_idle = False
+    bench.shutdown.ask()
+    send_values(broker, bench.topic, b"a")
+    assert more(part) == []
+    bench.model.is_finished = True
+    assert [batch.nudge for batch in part.next_batch()] == [True]
+    bench.model.is_finished, bench.model.is_idle = False, True
+    with pytest.raises(StopIteration):
+        part.next_batch()
+    part.close()
 
 
 def test_new_partitions_are_adopted(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +313,7 @@ def test_new_partitions_are_adopted(broker: Broker, monkeypatch: pytest.MonkeyPa
     found = {value: batch.lane for batch in batches for value in batch.values}
     assert found == {b"one": Lane(topic, 1), b"two": Lane(topic, 2), b"three": Lane(topic, 2)}
     assert part.snapshot()["next_offset"] == 0
-    assert bench.budget.share.records == bench.max_in_flight // 3
+    assert bench.worker.budget.share.records == bench.max_in_flight // 3
     part.close()
 
 
