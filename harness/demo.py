@@ -819,7 +819,7 @@ class Demo:
         return ("python", "-m", "harness.broker", "--port", port, *folder)
 
     def _flow_command(self) -> tuple[str, ...]:
-        store = ("-s", "1", "-r", self._place.shown("recovery"), "-b", "0")
+        store = ("-s", "10", "-r", self._place.shown("recovery"), "-b", "0")
         return ("python", "-m", "bytewax.run", "flows.embed", "-w", str(WORKERS), *store)
 
     @contextlib.contextmanager
