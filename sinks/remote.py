@@ -17,7 +17,7 @@ import pyarrow as pa
 import structlog
 
 from recovery.watchdog import EXIT_STALLED, end_process
-from sinks.errors import SinkError
+from sinks.errors import SinkError, WriterLostError
 from sinks.protocol import Commit, Failed, Opened, Opening, Written
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sinks.maintenance import Upkeep
     from sinks.store import TableStore
 
-__all__ = ["RemoteWriter", "WriterLostError"]
+__all__ = ["RemoteWriter"]
 
 log = structlog.get_logger(__name__)
 
@@ -34,12 +34,6 @@ CLOSE_S: Final = 10.0
 """How long the process may take to end when it is asked to."""
 
 _ROOT: Final = Path(__file__).resolve().parent.parent
-
-
-class WriterLostError(SinkError):
-    """The process that writes the table has ended unasked; to start again is all there is to do."""
-
-    exit_code = EXIT_STALLED
 
 
 class RemoteWriter:

@@ -8,6 +8,7 @@ import pytest
 
 from headrace import errors
 from headrace.errors import HeadraceError, UsageError
+from recovery.watchdog import EXIT_STALLED
 
 TREE = re.findall(r"[├└]── ([\w.]+)", errors.__doc__ or "")
 PACKAGES = ("clients", "operators.model", "recovery", "sinks", "sources")
@@ -47,6 +48,8 @@ def test_every_packages_error_is_in_the_tree(package: str) -> None:
 
 
 def test_exit_codes() -> None:
-    """1 for a job that failed, 2 for wrong usage, whatever package the error is of."""
+    """1 for a job that failed, 2 for wrong usage, and 75 where starting again is the way out."""
     assert (HeadraceError.exit_code, UsageError.exit_code) == (1, 2)
-    assert {find(name).exit_code for name in TREE if "." in name} == {1}
+    codes = {name: find(name).exit_code for name in TREE if "." in name}
+    assert codes.pop("sinks.WriterLostError") == EXIT_STALLED == 75
+    assert set(codes.values()) == {1}

@@ -13,10 +13,10 @@ import pytest
 
 from recovery.progress import Board
 from recovery.watchdog import EXIT_STALLED, Watchdog
-from sinks.errors import SinkError
+from sinks.errors import SinkError, WriterLostError
 from sinks.pace import Pace
 from sinks.protocol import Opening
-from sinks.remote import RemoteWriter, WriterLostError
+from sinks.remote import RemoteWriter
 from sinks.schema import table_rows
 from sinks.table import TablePartitionSink
 from telemetry.metrics import Metrics
