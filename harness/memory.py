@@ -29,7 +29,6 @@ from flows.settings import load
 from harness.broker import Broker
 from harness.flow import Flow, Supervised
 from harness.process import HarnessError, tail
-from harness.stalled import STALL
 from harness.texts import docstrings
 from harness.workload import Topics, make_topics
 from operators.current import VIEW_BYTES
@@ -203,15 +202,13 @@ class MemoryTrial:
     def __post_init__(self) -> None:
         self.name = f"memory-{self.folder.name}"
         self.topics = Topics(self.name, f"{self.name}.out", f"{self.name}.dead")
-        self.gate = self.folder / "stall"
         servers, uri = self.broker.bootstrap_servers, str(self.folder / "lancedb")
         environment = self.topics.environment(servers, self.name, uri) | dict(self.settings)
         self.parsed = load(environment, self.folder)
         self.flow = Flow(
-            environment | {STALL: str(self.gate)},
+            environment,
             processes=self.processes,
             log=self.folder / "flow.log",
-            flow="harness.stalled",
         )
         # Restarted, as a user's is: the watchdog ends it where a dead broker leaves a call hanging.
         self.supervised = Supervised(self.flow)
@@ -286,12 +283,10 @@ class MemoryTrial:
     def table_stopped(self) -> Iterator[None]:
         """Stop the table's commits while the block runs.
 
-        A flow's only child is the process that writes its table, where it has one; otherwise a
-        gate in the flow holds up commits.
+        A flow's only child is the process that writes its table.
         """
         pids = set(self.flow.pids)
         writers = [one for one in _with_children(pids) if one.pid not in pids]
-        self.gate.touch()
         for writer in writers:
             writer.suspend()
         try:
@@ -299,7 +294,6 @@ class MemoryTrial:
         finally:
             for writer in writers:
                 writer.resume()
-            self.gate.unlink()
 
     @contextlib.contextmanager
     def sampled(self) -> Iterator[list[Usage]]:
