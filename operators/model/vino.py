@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,9 +22,19 @@ VERSION: Final[str] = openvino.__version__
 _HINTS: Final = {"fp32": "f32", "bf16": "bf16"}
 
 
+@cache
+def _core() -> openvino.Core:
+    """The one core of this process, for as long as that lives.
+
+    Each core puts up a signal stack for its thread and, when it goes, the one before it, even if
+    that has gone by then: the next signal, such as SIGTERM, would end the process by SIGSEGV.
+    """
+    return openvino.Core()
+
+
 def has_bf16() -> bool:
     """Whether this processor computes in bf16."""
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "BF16" in capabilities
 
 
@@ -77,7 +88,7 @@ class VinoRuntime:
 
     def _request(self) -> Any:  # noqa: ANN401 - OpenVINO ships no types
         try:
-            model = openvino.Core().compile_model(str(self._graph), "CPU", self._settings)
+            model = _core().compile_model(str(self._graph), "CPU", self._settings)
         except RuntimeError as error:
             text = " ".join(str(error).split())
             raise ModelError(f"model graph: {self._graph} — can't be loaded ({text})") from error
