@@ -2,9 +2,9 @@
 
 ```text
 main          the commands with their options; imports a command's module only when it runs
-check, topics, model, load, search, status, dead_letters
+check, topics, model, load, search, status, dead_letters, serve
               what the commands do, as functions that return data, and how it is shown
-broker, table what several of them need of Kafka and of the table
+broker        what several of them need of Kafka
 output        how all of them print
 ```
 """

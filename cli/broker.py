@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException
 
 from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S, KafkaConfig, reason
-from flows.parts import kafka_of
+from flows.access import kafka_of
 from headrace.errors import UsageError
 from sources.lane import FETCH_RECORDS, LaneReader
 

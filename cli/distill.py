@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cli.output import emit, say
 from cli.texts import read_texts
-from flows.parts import model_source_of
+from flows.access import model_source_of
 from operators.model.distill import Plan
 from operators.model.distill import distill as distill_bundle
 

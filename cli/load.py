@@ -6,9 +6,8 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Final
 
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -17,7 +16,7 @@ from cli.errors import CommandError
 from cli.output import emit, say
 from headrace.errors import UsageError
 from operators.documents import Decoder
-from operators.records import Kind
+from operators.lines import ESCAPED, WrongLineError, parse_line
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -26,14 +25,12 @@ if TYPE_CHECKING:
 
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
+    from operators.lines import LineRecord
 
 __all__ = ["Loaded", "load", "show"]
 
-FIELDS: Final = frozenset({"id", "text", "metadata", "timestamp", "deleted"})
 STDIN: Final = "-"
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-ESCAPED: Final = 8
-"""How many times longer than its record a line may be: an escape has 6 bytes for one."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +41,6 @@ class Loaded:
     sent: int
     seconds: float
     records_per_second: float
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line as the record that it stands for; `value` is None where the document is deleted."""
-
-    size: int
-    key: bytes
-    value: bytes | None
 
 
 def load(settings: Settings, file: Path, topic: str | None) -> Loaded:
@@ -105,9 +93,9 @@ def _send(
     sender = Sender(kafka, limit)
     decoder = Decoder(settings.table.columns, limit)
     try:
-        for line in _lines(stream, name, decoder):
-            sender.send(topic, line.key, line.value)
-            advance(line.size)
+        for size, record in _lines(stream, name, decoder):
+            sender.send(topic, record.key, record.value)
+            advance(size)
     except CommandError as error:
         sender.finish()
         raise CommandError(f"{error}; the {sender.acknowledged:,} before it were sent") from error
@@ -115,8 +103,8 @@ def _send(
     return sender.acknowledged
 
 
-def _lines(stream: IO[bytes], name: str, decoder: Decoder) -> Iterator[Line]:
-    """The records that lines stand for.
+def _lines(stream: IO[bytes], name: str, decoder: Decoder) -> Iterator[tuple[int, LineRecord]]:
+    """The records that lines stand for, each with its line's bytes.
 
     Raises:
         CommandError: A line stands for none; the text has its number.
@@ -125,67 +113,21 @@ def _lines(stream: IO[bytes], name: str, decoder: Decoder) -> Iterator[Line]:
     number = 0
     while text := stream.readline(most + 1):
         number += 1
+        size = len(text)
+        if number == 1:
+            text = text.removeprefix(BYTE_ORDER_MARK)
+        if not text.strip():
+            continue
         try:
-            if len(text) > most:
-                _refuse(f"longer than {most} bytes")
-            size = len(text)
-            if number == 1:
-                text = text.removeprefix(BYTE_ORDER_MARK)
-            if text.strip():
-                yield Line(size, *_record(text, decoder))
-        except _WrongLineError as error:
-            raise CommandError(f"{name}: line {number}: {error}") from error
+            yield size, _record(text, most, decoder)
+        except WrongLineError as error:
+            raise CommandError(f"{name}: line {number}: {error} ({error.code})") from error
 
 
-def _record(text: bytes, decoder: Decoder) -> tuple[bytes, bytes | None]:
-    """The key and value that a line stands for, held to what the flow takes."""
-    fields = _fields(text)
-    identity = fields.pop("id", None)
-    if not isinstance(identity, str):
-        _refuse("id must be a string" if identity is not None else "has no id")
-    key, value = identity.encode(), _value(fields)
-    document = decoder.decode(key, value, (), 0)
-    if document.kind is Kind.DEAD and document.dead is not None:
-        _refuse(f"{document.dead.message} ({document.dead.code})")
-    return key, value
-
-
-def _fields(text: bytes) -> dict[str, Any]:
-    try:
-        fields = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        _refuse(f"not JSON: {error}")
-    if not isinstance(fields, dict):
-        _refuse("not a JSON object")
-    unknown = sorted(fields.keys() - FIELDS)
-    if unknown:
-        _refuse(f"{unknown[0]}: there is no such field; put it into metadata")
-    return fields
-
-
-def _value(fields: dict[str, Any]) -> bytes | None:
-    """The record's value; None where the line deletes."""
-    deleted = fields.pop("deleted", False)
-    if not isinstance(deleted, bool):
-        _refuse("deleted must be true or false")
-    if deleted:
-        if fields.get("text") is not None:
-            _refuse("has a text and is deleted")
-        return None
-    if "text" in fields and fields["text"] is None:
-        # A mere absence deletes nothing: it is more likely a slip than a wish.
-        del fields["text"]
-        if fields.get("metadata") is None:
-            return None
-    return orjson.dumps(fields)
-
-
-class _WrongLineError(Exception):
-    pass
-
-
-def _refuse(message: str) -> NoReturn:
-    raise _WrongLineError(message)
+def _record(text: bytes, most: int, decoder: Decoder) -> LineRecord:
+    if len(text) > most:
+        raise WrongLineError(f"longer than {most} bytes", "too_large")
+    return parse_line(text, decoder)
 
 
 @contextmanager

@@ -221,6 +221,33 @@ def search(
     show(search_table(_settings(), words, k, where), as_json=as_json)
 
 
+@app.command("serve")
+def serve(
+    part: Annotated[
+        str | None,
+        typer.Argument(help="ingest or search. [default: serve.parts]", metavar="[PART]"),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Where to. [default: serve.port]", metavar="N"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes. [default: serve.workers]", metavar="N"),
+    ] = None,
+) -> None:
+    """Run the HTTP services: writes to the topics, searches of the table.
+
+    Without auth.jwt_key or auth.jwks_url only this machine can reach them. Ends on SIGTERM or
+    Ctrl-C once what is at hand has been answered.
+    """
+    from cli.serve import serve as run_services
+
+    code = run_services(_settings(), part, port, workers)
+    if code:
+        raise typer.Exit(code)
+
+
 @app.command("status")
 def status(
     recovery: Annotated[

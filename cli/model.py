@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import emit, say
 from cli.texts import read_texts
-from flows.parts import model_source_of
+from flows.access import model_source_of
 from headrace.errors import UsageError
 from operators.model import describe, make_int8, open_bundle
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cli.broker import connect, records
 from cli.output import ago, emit, say, show_table
-from cli.table import reading_store
+from flows.access import reading_store
 from flows.parts import lanes_of
 from headrace.errors import UsageError
 from sources.lane import LaneReader

@@ -12,14 +12,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clients.kafka import KafkaConfig
+from flows.access import encoder_of, kafka_of, model_source_of
 from flows.settings import Settings, load
 from headrace.errors import HeadraceError
 from operators.background import Background
 from operators.current import VIEW_BYTES
 from operators.documents import Decoder
 from operators.embed import EmbedStep, StateLimits
-from operators.model import Encoder, ModelSource, load_encoder
 from operators.records import DocumentBatch, Lane, OutcomeBatch
 from recovery.model import check_model
 from recovery.progress import Board
@@ -42,6 +41,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from confluent_kafka import Consumer
+
+    from clients.kafka import KafkaConfig
+    from operators.model import Encoder
 
 __all__ = [
     "Parts",
@@ -157,7 +159,8 @@ def _wire(
         watchdog,
         metrics,
     )
-    upkeep = Upkeep(settings.table.index_rows, settings.table.tombstone_retention_s)
+    table = settings.table
+    upkeep = Upkeep(table.index_rows, table.tombstone_retention_s, table.text_index)
     return Parts(
         KafkaSource(lanes, reading),
         Decoder(settings.table.columns, source.max_record_bytes),
@@ -179,12 +182,6 @@ def _view_bytes(lanes: Collection[Lane]) -> int:
     return 0 if several else VIEW_BYTES // max(1, len(lanes))
 
 
-def kafka_of(settings: Settings) -> KafkaConfig:
-    """How the broker is reached."""
-    kafka = settings.kafka
-    return KafkaConfig(kafka.bootstrap_servers, kafka.application_id, kafka.client, kafka.outage_s)
-
-
 def lanes_of(settings: Settings, kafka: KafkaConfig) -> tuple[Lane, ...]:
     """The source topics' partitions; waits for a broker that is away.
 
@@ -203,31 +200,6 @@ def lanes_of(settings: Settings, kafka: KafkaConfig) -> tuple[Lane, ...]:
                 f"{settings.kafka.bootstrap_servers}; make it: headrace topics create"
             )
     return tuple(Lane(t, p) for t in settings.source.topics for p in found[t])
-
-
-def model_source_of(settings: Settings) -> ModelSource:
-    """Where the model comes from."""
-    model = settings.model
-    return ModelSource(model.name, model.cache, model.jars, model.max_tokens)
-
-
-def encoder_of(settings: Settings, metrics: Metrics | None = None) -> Encoder:
-    """The model, loaded.
-
-    Raises:
-        ModelError: It can't be had, or not as the settings want it.
-    """
-    model = settings.model
-    return load_encoder(
-        model_source_of(settings),
-        runtime=model.runtime,
-        precision=model.precision,
-        least_agreement=model.least_agreement,
-        max_chunks=model.max_chunks,
-        chunk_overlap=model.chunk_overlap,
-        batch_tokens=settings.batch.tokens,
-        on_inference=metrics.inference if metrics else None,
-    )
 
 
 def table_of(settings: Settings, encoder: Encoder) -> TableStore:

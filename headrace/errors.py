@@ -7,6 +7,7 @@ HeadraceError                 a job that can't be done; exit code 1
 ├── operators.model.ModelError
 ├── sources.SourceError
 ├── sinks.SinkError
+│   ├── sinks.FilterError       a condition that can't be right; exit code 2
 │   └── sinks.WriterLostError   the table's writer ended unasked; exit code 75
 ├── recovery.RecoveryError
 ├── cli.CommandError

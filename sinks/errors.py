@@ -1,9 +1,9 @@
 """Errors of the sinks; the tree stands in `headrace.errors`."""
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, UsageError
 from recovery.watchdog import EXIT_STALLED
 
-__all__ = ["SinkError", "WriterLostError"]
+__all__ = ["FilterError", "SinkError", "WriterLostError"]
 
 
 class SinkError(HeadraceError):
@@ -14,3 +14,9 @@ class WriterLostError(SinkError):
     """The process that writes the table has ended unasked; to start again is all there is to do."""
 
     exit_code = EXIT_STALLED
+
+
+class FilterError(SinkError):
+    """A condition that can't be right, whatever the table holds."""
+
+    exit_code = UsageError.exit_code

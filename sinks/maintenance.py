@@ -2,9 +2,9 @@
 
 Many small commits make many small files; searches and commits slow down with their number. So the
 writer merges the smallest of them between two commits, often and few at a time, and removes
-tombstones that no replay can still need. The vector index is made and kept up, and versions that
-nobody can still be reading are removed, in a thread beside it. That conflicts with neither merges
-nor compaction as long as the two upkeeps never run at once.
+tombstones that no replay can still need. The indexes of vectors and texts are made and kept up,
+and versions that nobody can still be reading are removed, in a thread beside it. That conflicts
+with neither merges nor compaction as long as the two upkeeps never run at once.
 """
 
 from __future__ import annotations
@@ -64,10 +64,12 @@ class Upkeep:
     Attributes:
         index_rows: Rows from which on it gets a vector index.
         tombstone_retention_s: How long a deleted document's row is kept, in seconds.
+        text_index: Whether it gets a full-text index, at its first commit.
     """
 
     index_rows: int
     tombstone_retention_s: float
+    text_index: bool = False
 
 
 class Maintenance:
@@ -87,6 +89,7 @@ class Maintenance:
         self._clock = clock
         self._cleaned = clock()
         self._kept = clock()
+        self._text_due = upkeep.text_index
         self._aside: threading.Thread | None = None
         self._pauses: list[float] = []
 
@@ -103,6 +106,11 @@ class Maintenance:
         """Do what is due, and nothing while there is work beside."""
         if self._aside is not None and self._aside.is_alive():
             return
+        if self._text_due:
+            self._text_due = False
+            if not _indexes_of(dataset, "text"):
+                self._beside("text index not made", self._create_text_index)
+                return
         self._compact(dataset)
         now = self._clock()
         if now - self._kept > HOUSEKEEPING_S:
@@ -176,13 +184,14 @@ class Maintenance:
 
     def _index(self, dataset: lance.LanceDataset) -> None:
         rows = dataset.count_rows()
-        existing = [i for i in dataset.describe_indices() if i.field_names == ["vector"]]
-        if not existing and rows >= self._upkeep.index_rows:
+        existing = _indexes_of(dataset, "vector", "text")
+        self._text_due = self._upkeep.text_index and not _indexes_of(dataset, "text")
+        if rows >= self._upkeep.index_rows and not _indexes_of(dataset, "vector"):
             self._beside("index not kept up", self._create_index)
-        elif existing:
-            stats = dataset.stats.index_stats(existing[0].name)
-            if stats["num_unindexed_rows"] > INDEX_TAIL * rows:
-                self._beside("index not kept up", self._extend_index)
+            return
+        tails = (dataset.stats.index_stats(name)["num_unindexed_rows"] for name in existing)
+        if max(tails, default=0) > INDEX_TAIL * rows:
+            self._beside("index not kept up", self._extend_index)
 
     def _beside(self, otherwise: str, work: Callable[[lance.LanceDataset], None]) -> None:
         """Work in a thread of its own; the flow goes on without it if it fails."""
@@ -207,9 +216,20 @@ class Maintenance:
             dataset.create_index("vector", "IVF_RQ", metric="cosine", num_partitions=partitions)
 
     @staticmethod
+    def _create_text_index(dataset: lance.LanceDataset) -> None:
+        with _told(dataset.count_rows()):
+            dataset.create_scalar_index("text", "INVERTED", with_position=False)
+
+    @staticmethod
     def _extend_index(dataset: lance.LanceDataset) -> None:
         with _told(dataset.count_rows()):
             dataset.optimize.optimize_indices(num_indices_to_merge=1)
+
+
+def _indexes_of(dataset: lance.LanceDataset, *columns: str) -> list[str]:
+    """The names of the indexes on any of those columns."""
+    wanted = [[column] for column in columns]
+    return [index.name for index in dataset.describe_indices() if index.field_names in wanted]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from harness.process import ROOT
 # A folder may import those of the lines below its own, and itself.
 LAYERS = (
     {"cli", "harness"},
+    {"serving"},
     {"flows"},
     {"sinks", "sources"},
     {"recovery"},

@@ -103,8 +103,12 @@ class Encoder:
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query: float32 [dimension], of unit length."""
-        vector: NDArray[np.float32] = self._vectors(list(self._queries.encode(text).chunks))[0]
+        vector: NDArray[np.float32] = self.encode_queries([text])[0]
         return vector
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of several queries, embedded together: float32 [texts, dimension]."""
+        return self._vectors([self._queries.encode(text).chunks[0] for text in texts])
 
     def _vectors(self, chunks: list[Chunk]) -> NDArray[np.float32]:
         """float32 [chunks, dimension], in the order given."""

@@ -6,10 +6,10 @@ import lance
 import numpy as np
 import pytest
 
-from cli.search import _nearest
 from operators.encoding import Encoded
 from operators.records import Kind, Lane
 from sinks.schema import TableSchema, table_rows
+from sinks.search import Query, find
 from tests.cli.conftest import headrace
 from tests.samples import Fields, Row, outcomes
 
@@ -88,10 +88,10 @@ def test_chunks(tmp_path: Path, *, indexed: bool) -> None:
     if indexed:
         dataset.create_index("vector", "IVF_FLAT", metric="cosine", num_partitions=2)
         dataset = lance.dataset(str(tmp_path / "t.lance"))
-    found = _nearest(dataset, target, 5, None, ())
-    assert len({item["id"] for item in found}) == len(found) == 5
-    assert found[0]["id"] == "long"
-    assert found[0]["score"] == pytest.approx(1)
+    found = find(dataset, Query(5, vector=target), ())
+    assert len({item.id for item in found}) == len(found) == 5
+    assert found[0].id == "long"
+    assert found[0].score == pytest.approx(1)
 
 
 def _encoded(vectors: np.ndarray) -> Encoded:

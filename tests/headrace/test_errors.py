@@ -52,4 +52,5 @@ def test_exit_codes() -> None:
     assert (HeadraceError.exit_code, UsageError.exit_code) == (1, 2)
     codes = {name: find(name).exit_code for name in TREE if "." in name}
     assert codes.pop("sinks.WriterLostError") == EXIT_STALLED == 75
+    assert codes.pop("sinks.FilterError") == UsageError.exit_code
     assert set(codes.values()) == {1}

@@ -1,0 +1,21 @@
+"""The HTTP services: documents and events in, searches out. Knows nothing of Bytewax.
+
+```text
+server        binds the port, TLS, worker processes, shutdown
+app           one worker's application: its parts, its routers, how errors are answered
+guard         before any work: token, rate, content type, size of the body
+auth, keys    tokens to callers; the public keys by which they are checked
+problems      errors as problem documents (RFC 9457)
+openapi       what the OpenAPI document has beyond what the routes say
+ingest, bulk  the routes that write
+  records     what they are asked to write, as Kafka records
+  publisher   records to the broker: bounded, and each answered once acknowledged
+search        the route that searches
+  vectors     queries to vectors, several at a time, the last ones remembered
+  waiting     until the table holds a record
+health        live, ready, metrics
+models, times the bodies of requests and answers; timestamps in seconds or milliseconds
+```
+
+A further service is a function that returns an `APIRouter`, included in `app`.
+"""

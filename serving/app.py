@@ -1,0 +1,180 @@
+"""One worker's application: its parts, made from the settings, and its routers."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from clients.errors import BrokerError
+from flows.access import encoder_of, kafka_of, reading_store
+from operators.documents import Decoder
+from serving.auth import tokens_of
+from serving.guard import Guard
+from serving.health import Readiness, health_router
+from serving.ingest import Ingest, ingest_router
+from serving.observe import Observed
+from serving.openapi import describe
+from serving.problems import answer_problems
+from serving.publisher import Limits, Publisher, producer_of
+from serving.search import Search, search_router
+from serving.vectors import QueryVectors
+from sinks.search import TableReader
+from telemetry.http import HttpMetrics
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+
+    from clients.kafka import KafkaConfig
+    from flows.settings import Settings
+    from serving.search import Model
+
+__all__ = ["ReadyMade", "create_app"]
+
+OUTAGE_S: Final = 2.0
+"""For how long a look at the broker may take, in seconds: whoever asks looks again."""
+
+TAGS: Final = [
+    {"name": "ingest", "description": "Writes; each answered once the broker has acknowledged it."},
+    {"name": "search", "description": "Searches of the table."},
+    {"name": "health", "description": "For whoever runs the service."},
+]
+
+
+@dataclass(frozen=True)
+class ReadyMade:
+    """Parts that are given instead of made from the settings."""
+
+    model: Model | None = None
+
+
+def create_app(settings: Settings, given: ReadyMade | None = None) -> FastAPI:
+    """The application, with the parts of it that `serve.parts` names.
+
+    Args:
+        settings: The settings.
+        given: What of it is there already.
+
+    Raises:
+        HeadraceError: The model can't be had, or a setting is wrong.
+    """
+    metrics = HttpMetrics()
+    made = _Made(settings, metrics, given or ReadyMade())
+    app = FastAPI(
+        title="Headrace",
+        version=version("headrace"),
+        summary="Documents and events in, searches out.",
+        openapi_tags=TAGS,
+        lifespan=_lifespan(made),
+        redoc_url=None,
+    )
+    serve = settings.serve
+    app.state.guard = Guard(tokens_of(settings.auth), serve.rate_limit, serve.max_body_bytes)
+    answer_problems(app)
+    if "search" in serve.parts:
+        made.add_search(app)
+    if "ingest" in serve.parts:
+        made.add_ingest(app)
+    app.include_router(health_router(Readiness(made.checks), metrics))
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    if serve.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(serve.cors_origins),
+            allow_methods=["*"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "traceparent"],
+        )
+    app.add_middleware(Observed, metrics=metrics)
+    return app
+
+
+class _Made:
+    """The parts, as they are made."""
+
+    def __init__(self, settings: Settings, metrics: HttpMetrics, given: ReadyMade) -> None:
+        self.checks: dict[str, Callable[[], None]] = {}
+        self.limits = Limits(
+            settings.serve.queue_records,
+            settings.serve.queue_bytes,
+            settings.source.max_record_bytes,
+            settings.serve.delivery_timeout_s,
+        )
+        self.publisher: Publisher | None = None
+        self.vectors: QueryVectors | None = None
+        self._settings = settings
+        self._metrics = metrics
+        self._given = given
+
+    def add_ingest(self, app: FastAPI) -> None:
+        """Add what writes."""
+        settings, serve = self._settings, self._settings.serve
+        kafka = kafka_of(settings)
+        self.publisher = Publisher(
+            lambda: producer_of(kafka, self.limits), self.limits, self._metrics
+        )
+        ingest = Ingest(
+            self.publisher,
+            Decoder(settings.table.columns, settings.source.max_record_bytes),
+            settings.source.topics[0],
+            serve.views_topic,
+            serve.inventory_topic,
+            serve.max_body_bytes,
+            serve.max_bulk_lines,
+        )
+        app.include_router(ingest_router(ingest))
+        self.checks["broker"] = _BrokerCheck(replace(kafka, outage_s=OUTAGE_S), ingest.documents)
+
+    def add_search(self, app: FastAPI) -> None:
+        """Add what searches; the model is loaded now, the table opened when it is needed."""
+        settings = self._settings
+        model = self._given.model or encoder_of(settings)
+        reader = TableReader(reading_store(settings))
+        self.vectors = QueryVectors(
+            lambda texts: model.encode_queries(list(texts)),
+            settings.serve.query_cache_entries,
+            self._metrics,
+        )
+        search = Search(
+            reader,
+            model,
+            self.vectors,
+            settings.table.columns,
+            settings.source.topics,
+            settings.serve.after_timeout_s,
+        )
+        app.include_router(search_router(search))
+        self.checks["table"] = search.check_model
+
+
+class _BrokerCheck:
+    """Asks for the topic of documents; the others are only some users' need."""
+
+    def __init__(self, kafka: KafkaConfig, topic: str) -> None:
+        self._kafka = kafka
+        self._topic = topic
+
+    def __call__(self) -> None:
+        if self._topic not in self._kafka.partitions({self._topic}):
+            raise BrokerError(
+                f"source.topics: {self._topic}: there is no such topic; make it: "
+                "headrace topics create"
+            )
+
+
+def _lifespan(made: _Made) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def living(_: FastAPI) -> AsyncIterator[None]:
+        if made.publisher is not None:
+            made.publisher.start()
+        yield
+        if made.publisher is not None:
+            await made.publisher.close()
+        if made.vectors is not None:
+            made.vectors.close()
+
+    return living

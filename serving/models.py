@@ -1,0 +1,163 @@
+"""The bodies of requests and answers."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from operators.documents import MAX_ID_BYTES
+from serving.times import Timestamp
+from sinks.filters import MAX_CHARACTERS
+
+__all__ = [
+    "MAX_K",
+    "MAX_OFFSET",
+    "Accepted",
+    "BulkResult",
+    "DocumentBody",
+    "Event",
+    "Identity",
+    "Inventory",
+    "Item",
+    "Items",
+    "Position",
+    "SearchBody",
+    "View",
+]
+
+MAX_K = 1000
+MAX_OFFSET = 10_000
+MAX_QUERY_CHARACTERS = 8192
+MAX_QUANTITY = (1 << 53) - 1
+"""The largest whole number that every JSON reader keeps."""
+
+
+def _fits(identity: str) -> str:
+    if len(identity.encode()) > MAX_ID_BYTES:
+        raise ValueError(f"must have at most {MAX_ID_BYTES} bytes of UTF-8")
+    return identity
+
+
+def _told(text: str) -> str:
+    if not text.strip():
+        raise ValueError("must not be empty")
+    return text
+
+
+Identity = Annotated[str, Field(min_length=1, max_length=MAX_ID_BYTES), AfterValidator(_fits)]
+Words = Annotated[str, Field(min_length=1), AfterValidator(_told)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Event(_Body):
+    """Something that a user did or said, to be found again as a document."""
+
+    user_id: Identity = Field(description="Who.", examples=["u123"])
+    text: Words = Field(description="What.", examples=["asked for a chair that fits a low desk"])
+    timestamp: Timestamp
+
+
+class View(_Body):
+    """A user has looked at a product."""
+
+    user_id: Identity = Field(description="Who.", examples=["u123"])
+    product_id: Identity = Field(description="What.", examples=["42"])
+    title: Words = Field(description="The product's title.", examples=["Ergonomic Office Chair"])
+    timestamp: Timestamp
+    category: str | None = Field(None, description="The product's kind.", examples=["chairs"])
+    in_stock: bool | None = Field(
+        None, description="Whether it can be had.", examples=[True], strict=True
+    )
+
+
+class Inventory(_Body):
+    """How many of a product there are."""
+
+    in_stock: bool = Field(description="Whether it can be had.", examples=[True], strict=True)
+    quantity: int = Field(description="How many.", examples=[7], strict=True, ge=0, le=MAX_QUANTITY)
+
+
+class DocumentBody(_Body):
+    """A document as it is now; without `text` only its metadata changes."""
+
+    text: Words | None = Field(None, description="The text.", examples=["a red chair of beech"])
+    metadata: dict[str, Any] | None = Field(
+        None, description="What else is known of it.", examples=[{"price": 120}]
+    )
+    timestamp: Timestamp | None = Field(
+        None, description="When it came to be so; when it was sent, unless given."
+    )
+
+
+class Accepted(BaseModel):
+    """Where a record stands that the broker has acknowledged; also what `after` takes."""
+
+    topic: str = Field(examples=["documents"])
+    partition: int = Field(examples=[3])
+    offset: int = Field(examples=[1042])
+
+
+class BulkResult(BaseModel):
+    """What became of one line of a bulk."""
+
+    line: int = Field(description="The line's number, from 1.", examples=[1])
+    id: str | None = Field(None, description="The document's id.", examples=["chair"])
+    status: int = Field(description="202, or what a single request had got.", examples=[202])
+    topic: str | None = Field(None, examples=["documents"])
+    partition: int | None = Field(None, examples=[3])
+    offset: int | None = Field(None, examples=[1042])
+    code: str | None = Field(None, description="Of a line that was refused.")
+    detail: str | None = Field(None, description="What is wrong with it.")
+
+
+class Position(_Body):
+    """A record that the table must hold before it is searched."""
+
+    topic: str = Field(max_length=249, examples=["documents"])
+    partition: int = Field(ge=0, le=(1 << 31) - 1, strict=True, examples=[3])
+    offset: int = Field(ge=0, le=(1 << 63) - 1, strict=True, examples=[1042])
+
+
+class SearchBody(_Body):
+    """What is looked for."""
+
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARACTERS)] = Field(
+        description="Words.", examples=["something to sit on"]
+    )
+    k: int = Field(10, ge=1, le=MAX_K, description="How many documents.", strict=True)
+    offset: int = Field(
+        0, ge=0, le=MAX_OFFSET, description="How many to leave out before them.", strict=True
+    )
+    filter: str | None = Field(
+        None,
+        max_length=MAX_CHARACTERS,
+        description="A condition on the table's columns, in SQL.",
+        examples=["price < 200"],
+    )
+    mode: Literal["vector", "text", "hybrid"] = Field(
+        "vector", description="By meaning, by words, or by both."
+    )
+    after: Position | None = Field(
+        None, description="What a write was answered: wait until it can be found."
+    )
+
+
+class Item(BaseModel):
+    """A document that was found."""
+
+    id: str = Field(examples=["chair"])
+    score: float = Field(
+        description="The higher the better: cosine, BM25, or the sum of reciprocal ranks.",
+        examples=[0.61],
+    )
+    text: str = Field(examples=["a red chair of beech"])
+    metadata: dict[str, Any] = Field(examples=[{"price": 120}])
+
+
+class Items(BaseModel):
+    """What was found, best first."""
+
+    items: list[Item]
+    took_ms: float = Field(description="Milliseconds of work, waiting included.", examples=[7.4])

@@ -1,0 +1,280 @@
+"""The table searched: by vector, by words, or by both; deleted rows and the fence row never show.
+
+A search reads one version of the table, the newest when it begins.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import lance
+
+from sinks.errors import FilterError, SinkError
+from sinks.filters import predicate
+from sinks.store import LANCE_ERRORS, one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from sinks.store import Fence, TableStore
+
+__all__ = ["Found", "Mode", "NoTextIndexError", "Query", "TableReader", "check_model", "find"]
+
+Mode = Literal["vector", "text", "hybrid"]
+
+# The recall of a scan, for a table that has an index.
+PROBES: Final = 20
+REFINE: Final = 10
+
+WIDEN: Final = 4
+"""By how much more rows are asked for when several of those found are of one document."""
+
+FUSED_ROWS: Final = 100
+"""The fewest rows of each kind that a hybrid search fuses, so that its first pages agree."""
+
+HIDDEN: Final = frozenset({"vector", "metadata", "deleted", "key"})
+"""Columns that no condition may name: each is something else than a user would take it for."""
+
+_ALIVE: Final = "NOT deleted"
+
+
+class NoTextIndexError(SinkError):
+    """The table has no text index yet; its writer makes it."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is looked for.
+
+    Attributes:
+        k: How many documents.
+        offset: How many before them are left out.
+        mode: By what.
+        text: The words, for `text` and `hybrid`.
+        vector: Of unit length, for `vector` and `hybrid`.
+        where: A condition that the documents meet, in SQL.
+    """
+
+    k: int
+    offset: int = 0
+    mode: Mode = "vector"
+    text: str = ""
+    vector: NDArray[np.float32] | None = None
+    where: str | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many documents must be known, from the first one on."""
+        return self.offset + self.k
+
+
+@dataclass(frozen=True)
+class Found:
+    """A document as users see it.
+
+    Attributes:
+        id: Its id.
+        score: The higher the nearer: cosine, BM25, or the sum of reciprocal ranks.
+        text: Its text, or that of the chunk found.
+        metadata: Whole again, wherever the table keeps it.
+    """
+
+    id: str
+    score: float
+    text: str
+    metadata: dict[str, Any]
+
+
+class TableReader:
+    """The newest version of a table, with the caches of those before; safe for several threads.
+
+    Args:
+        store: The table.
+    """
+
+    def __init__(self, store: TableStore) -> None:
+        self.store = store
+        self._lock = threading.Lock()
+        self._held: lance.LanceDataset | None = None
+        self._fence: tuple[int, Fence] | None = None
+
+    def latest(self) -> lance.LanceDataset:
+        """The newest version.
+
+        Raises:
+            SinkError: There is no table, or it can't be read.
+        """
+        with self._lock:
+            held = self._held
+            try:
+                if held is not None and held.latest_version == held.version:
+                    return held
+                if held is not None:
+                    self._held = lance.dataset(self.store.path, session=held.session())
+                    return self._held
+            except LANCE_ERRORS:
+                # Gone, or another table in its place: what is there now is opened afresh.
+                self._held = self._fence = None
+            self._held = self.store.open()
+            return self._held
+
+    def fence(self) -> Fence:
+        """The newest version's fence row, read once for each version.
+
+        Raises:
+            SinkError: There is no table, or it is not Headrace's.
+        """
+        dataset = self.latest()
+        known = self._fence
+        if known is not None and known[0] == dataset.version:
+            return known[1]
+        found = self.store.fence(dataset)
+        self._fence = dataset.version, found
+        return found
+
+
+def check_model(fence: Fence, table: str, model: str, fingerprint: str) -> None:
+    """Refuse to compare vectors of one model with those of another.
+
+    Args:
+        fence: The table's.
+        table: Its name.
+        model: The name of the model that queries are embedded with.
+        fingerprint: Of that model.
+
+    Raises:
+        SinkError: The table holds another model's vectors.
+    """
+    if fence.fingerprint != fingerprint:
+        raise SinkError(
+            f"model.name: {model} has fingerprint {fingerprint}, but table {table} holds vectors "
+            f"of {fence.model} ({fence.fingerprint}); set that model again, or another table.name"
+        )
+
+
+def find(dataset: lance.LanceDataset, query: Query, columns: Collection[str]) -> list[Found]:
+    """The documents that meet a query, best first; of one with several chunks, the best one.
+
+    Args:
+        dataset: A version of the table.
+        query: What is looked for.
+        columns: The metadata fields that the table keeps as columns.
+
+    Raises:
+        FilterError: The condition can't be read, or does not fit the columns.
+        NoTextIndexError: The query needs a text index, and there is none.
+        SinkError: The table can't be searched.
+    """
+    search = _Search(dataset, query, tuple(columns), _condition(dataset, query.where))
+    rows = query.depth
+    while True:
+        found = search.ranked(rows)
+        best: dict[str, dict[str, Any]] = {}
+        for row in found:
+            best.setdefault(row["id"], row)
+        if len(best) >= query.depth or len(found) < rows:
+            page = list(best.values())[query.offset : query.depth]
+            return [_item(row, search.columns) for row in page]
+        rows *= WIDEN
+
+
+def _condition(dataset: lance.LanceDataset, where: str | None) -> str:
+    """What rows must meet: to be documents, and what the user asks."""
+    if where is None:
+        return _ALIVE
+    given = predicate(where, set(dataset.schema.names) - HIDDEN)
+    try:
+        dataset.scanner(columns=["id"], filter=given, limit=1).explain_plan()
+    except LANCE_ERRORS as error:
+        raise FilterError(f"{where}: {_told(error)}") from error
+    return f"{_ALIVE} AND ({given})"
+
+
+@dataclass(frozen=True)
+class _Search:
+    dataset: lance.LanceDataset
+    query: Query
+    columns: tuple[str, ...]
+    condition: str
+
+    def ranked(self, rows: int) -> list[dict[str, Any]]:
+        """At most so many rows, best first, each with `score`."""
+        mode = self.query.mode
+        if mode == "vector":
+            table = self._nearest(rows).sort_by("_distance")
+            return _scored(table, [1 - d for d in table.column("_distance").to_pylist()])
+        if mode == "text":
+            table = self._matching(rows).sort_by([("_score", "descending")])
+            return _scored(table, table.column("_score").to_pylist())
+        return self._fused(rows)
+
+    def _fused(self, rows: int) -> list[dict[str, Any]]:
+        # Imported here, since it takes seconds: LanceDB brings much that nothing else needs.
+        from lancedb.rerankers import RRFReranker  # noqa: PLC0415
+
+        depth = max(rows, FUSED_ROWS)
+        near = self._nearest(depth).sort_by("_distance")
+        matching = self._matching(depth).sort_by([("_score", "descending")])
+        table = RRFReranker().rerank_hybrid(self.query.text, near, matching).slice(0, rows)
+        return _scored(table, table.column("_relevance_score").to_pylist())
+
+    def _nearest(self, rows: int) -> pa.Table:
+        nearest: dict[str, Any] = {
+            "column": "vector",
+            "q": self.query.vector,
+            "k": rows,
+            "metric": "cosine",
+        }
+        if _indexed(self.dataset, "vector"):
+            nearest |= {"nprobes": PROBES, "refine_factor": REFINE}
+        return self._rows("_distance", nearest=nearest)
+
+    def _matching(self, rows: int) -> pa.Table:
+        if not _indexed(self.dataset, "text"):
+            raise NoTextIndexError(
+                "table.name: there is no text index yet; the flow makes it at its next commit "
+                "while table.text_index is true"
+            )
+        return self._rows("_score", full_text_query=self.query.text, limit=rows)
+
+    def _rows(self, measure: str, **search: Any) -> pa.Table:  # noqa: ANN401 - as Lance takes it
+        try:
+            return self.dataset.to_table(
+                columns=["id", "text", "metadata", *self.columns, measure],
+                filter=self.condition,
+                prefilter=True,
+                with_row_id=True,
+                **search,
+            )
+        except LANCE_ERRORS as error:
+            if "applying filter" in str(error):
+                raise FilterError(f"{self.query.where}: {_told(error)}") from error
+            raise SinkError(f"table.name: can't be searched: {one_line(error)}") from error
+
+
+def _indexed(dataset: lance.LanceDataset, column: str) -> bool:
+    return any(index.field_names == [column] for index in dataset.describe_indices())
+
+
+def _scored(table: pa.Table, scores: list[float]) -> list[dict[str, Any]]:
+    return [
+        {**row, "score": round(score, 6)}
+        for row, score in zip(table.to_pylist(), scores, strict=True)
+    ]
+
+
+def _item(row: dict[str, Any], columns: Collection[str]) -> Found:
+    typed = {name: row[name] for name in columns if row[name] is not None}
+    metadata = {**json.loads(row["metadata"] or "{}"), **typed}
+    return Found(row["id"], row["score"], row["text"], metadata)
+
+
+def _told(error: BaseException) -> str:
+    return one_line(error).removeprefix("Invalid user input: ")
