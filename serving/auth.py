@@ -159,4 +159,5 @@ def _scopes(content: dict[str, Any]) -> frozenset[str]:
     found = content.get("scope", content.get("scp", ""))
     if isinstance(found, str):
         return frozenset(found.split())
-    return frozenset(part for part in found if isinstance(part, str)) if found else frozenset()
+    parts = found if isinstance(found, list) else []
+    return frozenset(part for part in parts if isinstance(part, str))

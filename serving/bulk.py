@@ -115,6 +115,8 @@ class BulkAnswer(Response):
         try:
             async for line in lines_of(_body(receive), self._bulk.line_bytes):
                 number += 1
+                if number == 1 and line is not None:
+                    line = line.removeprefix(BYTE_ORDER_MARK)
                 if number > self._bulk.lines:
                     told = f"more than {self._bulk.lines} lines; send the rest in another request"
                     self._put(_Result(number, None, ProblemError(413, "too_many_lines", told)))
@@ -130,8 +132,6 @@ class BulkAnswer(Response):
         if line is None:
             told = f"longer than {self._bulk.line_bytes} bytes"
             return _Result(number, None, ProblemError(413, "too_large", told))
-        if number == 1:
-            line = line.removeprefix(BYTE_ORDER_MARK)
         try:
             found = parse_line(line, self._bulk.decoder, _time)
         except WrongLineError as error:

@@ -118,6 +118,7 @@ def _add_bulk(router: APIRouter, ingest: Ingest) -> None:
     @lines.post(
         "/v1/documents",
         summary="Write many documents",
+        status_code=200,
         response_class=BulkAnswer,
         responses={200: {"content": {NDJSON: {"schema": BulkResult.model_json_schema()}}}},
         openapi_extra=bulk_extra(NDJSON),

@@ -75,7 +75,9 @@ class KeySet:
         Raises:
             KeysUnavailableError: There are none.
         """
-        if self._stale(identity):
+        held = self._held
+        # Who wants a key that is not there waits for a fetch that has begun; others go on.
+        if held is None or identity not in held.keys or self._stale(identity):
             async with self._lock:
                 if self._stale(identity):
                     await self._refresh()
