@@ -23,7 +23,7 @@ from serving.problems import answer_problems
 from serving.publisher import Limits, Publisher, producer_of
 from serving.search import Search, search_router
 from serving.vectors import QueryVectors
-from sinks.search import TableReader
+from sinks.search import TableReader, reranker
 from telemetry.http import HttpMetrics
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ class _Made:
         """Add what searches; the model is loaded now, the table opened when it is needed."""
         settings = self._settings
         model = self._given.model or encoder_of(settings)
+        reranker()
         reader = TableReader(reading_store(settings))
         self.vectors = QueryVectors(
             lambda texts: model.encode_queries(list(texts)),

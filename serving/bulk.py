@@ -115,14 +115,13 @@ class BulkAnswer(Response):
         try:
             async for line in lines_of(_body(receive), self._bulk.line_bytes):
                 number += 1
-                if number == 1 and line is not None:
-                    line = line.removeprefix(BYTE_ORDER_MARK)
                 if number > self._bulk.lines:
                     told = f"more than {self._bulk.lines} lines; send the rest in another request"
                     self._put(_Result(number, None, ProblemError(413, "too_many_lines", told)))
                     break
-                if line is None or line.strip():
-                    self._put(await self._sent(number, line))
+                text = line.removeprefix(BYTE_ORDER_MARK) if line and number == 1 else line
+                if text is None or text.strip():
+                    self._put(await self._sent(number, text))
         except _ClientGoneError:
             pass
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import lance
@@ -25,7 +26,16 @@ if TYPE_CHECKING:
 
     from sinks.store import Fence, TableStore
 
-__all__ = ["Found", "Mode", "NoTextIndexError", "Query", "TableReader", "check_model", "find"]
+__all__ = [
+    "Found",
+    "Mode",
+    "NoTextIndexError",
+    "Query",
+    "TableReader",
+    "check_model",
+    "find",
+    "reranker",
+]
 
 Mode = Literal["vector", "text", "hybrid"]
 
@@ -185,6 +195,17 @@ def find(dataset: lance.LanceDataset, query: Query, columns: Collection[str]) ->
         rows *= WIDEN
 
 
+@cache
+def reranker() -> Any:  # noqa: ANN401 - it has no types
+    """What fuses the rows found by vector and by words; a server asks for it before it serves.
+
+    It is imported here since that takes seconds: LanceDB brings much that nothing else needs.
+    """
+    from lancedb.rerankers import RRFReranker  # noqa: PLC0415
+
+    return RRFReranker()
+
+
 def _condition(dataset: lance.LanceDataset, where: str | None) -> str:
     """What rows must meet: to be documents, and what the user asks."""
     if where is None:
@@ -216,13 +237,10 @@ class _Search:
         return self._fused(rows)
 
     def _fused(self, rows: int) -> list[dict[str, Any]]:
-        # Imported here, since it takes seconds: LanceDB brings much that nothing else needs.
-        from lancedb.rerankers import RRFReranker  # noqa: PLC0415
-
         depth = max(rows, FUSED_ROWS)
         near = self._nearest(depth).sort_by("_distance")
         matching = self._matching(depth).sort_by([("_score", "descending")])
-        table = RRFReranker().rerank_hybrid(self.query.text, near, matching).slice(0, rows)
+        table = reranker().rerank_hybrid(self.query.text, near, matching).slice(0, rows)
         return _scored(table, table.column("_relevance_score").to_pylist())
 
     def _nearest(self, rows: int) -> pa.Table:

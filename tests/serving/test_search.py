@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from serving.app import ReadyMade, create_app
 from tests.samples import LANE, Fields, embedding, outcomes
 from tests.serving.services import FakeModel, asked, problem, serving, settings_of
 from tests.sinks.tables import Table, store_in
@@ -175,8 +176,6 @@ def test_together(tmp_path: Path) -> None:
     """Searches at the same time share calls to the model, and repeated ones need none."""
     filled(tmp_path)
     model = FakeModel()
-    from serving.app import ReadyMade, create_app  # noqa: PLC0415
-
     app = create_app(searching(tmp_path), ReadyMade(model))
 
     async def many() -> list[httpx.Response]:

@@ -28,6 +28,10 @@ TEXTS = {
     "star": "a telescope shows the stars",
 }
 COLUMNS = {"price": "float64"}
+PIECES = (
+    *("id", "price", "text", "deleted", "tokens", "(", ")", "=", ">", "NOT", "AND", "OR", "IS"),
+    *("'gone'", "1", "true", "NULL", ") OR (", "--", "0 = 0", "1 = 1"),
+)
 MODES: list[Mode] = ["vector", "text", "hybrid"]
 
 
@@ -60,7 +64,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def found(table: Table, query: Query) -> list[str]:
     """The ids that a query finds, best first."""
-    return [item.id for item in find(table.store.open(), query, COLUMNS)]
+    return [item.id for item in find(table.store.open(), query, table.store.schema.columns)]
 
 
 def asking(text: str, mode: Mode = "vector", **more: object) -> Query:
@@ -108,31 +112,7 @@ def test_deleted_rows_never_show(table: Table, mode: Mode) -> None:
 @settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(
-    where=st.text(max_size=30)
-    | st.lists(
-        st.sampled_from(
-            [
-                *(
-                    "id",
-                    "price",
-                    "text",
-                    "deleted",
-                    "tokens",
-                    "NOT",
-                    "AND",
-                    "OR",
-                    "(",
-                    ")",
-                    "=",
-                    ">",
-                ),
-                *("'gone'", "1", "true", "NULL", "IS", ") OR (", "--", "0 = 0", "1 = 1"),
-            ]
-        ),
-        max_size=8,
-    ).map(" ".join)
-)
+@given(where=st.text(max_size=30) | st.lists(st.sampled_from(PIECES), max_size=8).map(" ".join))
 @example("1 = 1) OR (deleted")
 @example("1 = 1 OR 1 = 1")
 @example("true) OR deleted --")
