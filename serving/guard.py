@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 from fastapi import APIRouter, Request, Security
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -123,7 +124,14 @@ def _bounded(request: Request, limit: int) -> Request:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise ProblemError(413, "too_large", told)
-    return Request(request.scope, _Counted(request.receive, limit, told))
+    return _JsonRequest(request.scope, _Counted(request.receive, limit, told))
+
+
+class _JsonRequest(Request):
+    """Reads JSON as the flow does: no NaN, no infinity, nothing but UTF-8."""
+
+    async def json(self) -> Any:  # noqa: ANN401 - whatever it holds
+        return orjson.loads(await self.body())
 
 
 class _Counted:

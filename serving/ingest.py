@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request
+from starlette.convertors import Convertor, register_url_convertor
 
 from operators.documents import MAX_ID_BYTES, Decoder
 from operators.records import Headers
@@ -19,6 +20,22 @@ from serving.publisher import Publisher
 __all__ = ["Ingest", "ingest_router"]
 
 WRITE = "write"
+
+
+class _Whole(Convertor[str]):
+    """A part of a path that may have slashes and line breaks in it, as an id may."""
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("whole", _Whole())
+
 _REFUSED = (401, 403, 413, 415, 422, 429, 503)
 
 IdempotencyKey = Annotated[
@@ -78,7 +95,7 @@ def ingest_router(ingest: Ingest) -> APIRouter:
         """Brings the product up to date, and what is recommended to the user."""
         return await ingest.write(records.view(ingest.views, body, _trace(request)))
 
-    @router.put("/v1/documents/{document_id:path}", status_code=202, summary="Write a document")
+    @router.put("/v1/documents/{document_id:whole}", status_code=202, summary="Write a document")
     async def put_document(
         document_id: DocumentId, body: DocumentBody, request: Request
     ) -> Accepted:
@@ -88,7 +105,9 @@ def ingest_router(ingest: Ingest) -> APIRouter:
             records.document(ingest.documents, document_id, body, trace, ingest.decoder)
         )
 
-    @router.delete("/v1/documents/{document_id:path}", status_code=202, summary="Delete a document")
+    @router.delete(
+        "/v1/documents/{document_id:whole}", status_code=202, summary="Delete a document"
+    )
     async def delete_document(document_id: DocumentId, request: Request) -> Accepted:
         """Deletes the document of that id, whether there is one or not."""
         trace = _trace(request)
@@ -97,7 +116,7 @@ def ingest_router(ingest: Ingest) -> APIRouter:
         )
 
     @router.put(
-        "/v1/products/{product_id:path}/inventory",
+        "/v1/products/{product_id:whole}/inventory",
         status_code=202,
         summary="Tell how many of a product there are",
     )

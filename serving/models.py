@@ -87,7 +87,9 @@ class DocumentBody(_Body):
         None, description="What else is known of it.", examples=[{"price": 120}]
     )
     timestamp: Timestamp | None = Field(
-        None, description="When it came to be so; when it was sent, unless given."
+        None,
+        description="When it came to be so, in seconds or milliseconds; unless given, now.",
+        examples=[1700000000],
     )
 
 
@@ -140,7 +142,9 @@ class SearchBody(_Body):
         "vector", description="By meaning, by words, or by both."
     )
     after: Position | None = Field(
-        None, description="What a write was answered: wait until it can be found."
+        None,
+        description="What a write was answered: wait until it can be found.",
+        examples=[{"topic": "documents", "partition": 3, "offset": 1042}],
     )
 
 

@@ -133,7 +133,7 @@ def test_view_with_all(service: Service) -> None:
     assert json.loads(message.value() or b"") == expected
 
 
-@pytest.mark.parametrize("identity", ["chair", "a/b", "a%2Fb", "ü ?#%", "x/inventory"])
+@pytest.mark.parametrize("identity", ["chair", "a/b", "a%2Fb", "ü ?#%\n", "x/inventory"])
 def test_documents(service: Service, identity: str) -> None:
     """A document is written, changed and deleted under its id, in that order, in one place."""
     path = f"{service.url}/v1/documents/{identity}"
@@ -190,7 +190,6 @@ def test_inventory(service: Service) -> None:
         ("PUT", "/v1/documents/a", {"text": "x", "metadata": []}, (422, "invalid")),
         ("PUT", "/v1/documents/a", {"text": "x", "price": 3}, (422, "invalid")),
         ("PUT", "/v1/documents/a", {"metadata": {"price": "low"}}, (422, "bad_schema")),
-        ("PUT", "/v1/documents/a", {"metadata": {"n": 10**30}}, (422, "bad_schema")),
         ("PUT", "/v1/documents/a", {"text": "x" * 5000}, TOO_LARGE),
         ("PUT", "/v1/documents/a", {"text": "x" * 30_000}, TOO_LARGE),
         ("PUT", f"/v1/documents/{'x' * 1025}", {"text": "x"}, (422, "invalid")),
@@ -320,7 +319,7 @@ def test_metrics_and_health(service: Service) -> None:
     httpx.delete(f"{service.url}/v1/documents/none")
     told = httpx.get(f"{service.url}/metrics").text
     assert f'headrace_http_accepted_records_total{{topic="{service.documents}"}}' in told
-    assert 'route="/v1/documents/{document_id:path}",status="202"' in told
+    assert 'route="/v1/documents/{document_id:whole}",status="202"' in told
     assert "headrace_http_queue_records 0.0" in told
     for path in ("live", "ready"):
         answer = httpx.get(f"{service.url}/health/{path}")

@@ -1,4 +1,4 @@
-"""Accepted means kept: the server is killed under load, and each write that it accepted is there."""
+"""Accepted means kept: a server is killed under load, and what it accepted is all there."""
 
 from __future__ import annotations
 
