@@ -16,6 +16,7 @@ from cli.main import app
 from flows.settings import Settings
 from harness.process import ROOT
 from operators.documents import ERROR_CODES
+from telemetry.http import HttpMetrics
 from telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -160,16 +161,19 @@ def test_commands_are_written_as_they_are(page: Path) -> None:
 
 
 def test_every_metric_is_documented() -> None:
-    """The operator's page has each metric by the name that Prometheus shows."""
-    told = text_of("docs/operations.md")
-    for metric in Metrics().registry.collect():
-        name = metric.name + ("_total" if metric.type == "counter" else "")
-        assert f"| `{name}` | {metric.type}" in told, name
+    """The page of flow or server has each metric by the name that Prometheus shows."""
+    pages = {"docs/operations.md": Metrics().registry, "docs/http.md": HttpMetrics().registry}
+    for page, registry in pages.items():
+        told = text_of(page)
+        for metric in registry.collect():
+            name = metric.name + ("_total" if metric.type == "counter" else "")
+            assert f"| `{name}` | {metric.type}" in told, name
 
 
 def test_no_other_metric_is_documented() -> None:
     """No page names a metric that there is not."""
-    known = {metric.name for metric in Metrics().registry.collect()}
+    registries = (Metrics().registry, HttpMetrics().registry)
+    known = {metric.name for registry in registries for metric in registry.collect()}
     for page in PAGES:
         for name in re.findall(r"\bheadrace_[a-z_]+[a-z]\b", text_of(page)):
             assert re.sub(r"_(total|bucket|sum|count)$", "", name) in known, f"{page}: {name}"
