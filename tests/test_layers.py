@@ -1,6 +1,8 @@
 """Which folder may import which, and which one module speaks to a foreign library."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +52,13 @@ def test_dependencies_point_one_way(path: Path) -> None:
     allowed = set().union(*LAYERS[level + 1 :], {folder})
     ours = set().union(*LAYERS)
     assert not (set(imported(path)) & ours) - allowed
+
+
+@pytest.mark.parametrize("module", ["cli.serve", "serving.app", "flows.access", "cli.search"])
+def test_what_is_no_flow_needs_no_bytewax(module: str) -> None:
+    """Servers and commands that only read or send load nothing of the engine, by any way."""
+    check = f"import sys, {module}; sys.exit(any(m.startswith('bytewax') for m in sys.modules))"
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=120)
 
 
 @pytest.mark.parametrize(("library", "module"), ONE_MODULE.items())

@@ -4,24 +4,28 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cli.broker import connect, records
 from cli.errors import CommandError
-from cli.load import Line, _lines
+from cli.load import _lines
 from flows.settings import load as load_settings
 from operators.documents import Decoder
 from operators.records import Lane
 from tests.cli.conftest import headrace, lines
 
+if TYPE_CHECKING:
+    from operators.lines import LineRecord
+
 NO_FILE = Path("/nowhere")  # holds no settings file
 
 
-def parsed(text: bytes, limit: int = 1024) -> list[Line]:
+def parsed(text: bytes, limit: int = 1024) -> list[LineRecord]:
     """The records that a file's lines stand for."""
-    return list(_lines(io.BytesIO(text), "x.jsonl", Decoder({"price": "float64"}, limit)))
+    decoder = Decoder({"price": "float64"}, limit)
+    return [record for _, record in _lines(io.BytesIO(text), "x.jsonl", decoder)]
 
 
 def read_all(env: dict[str, str]) -> list[tuple[bytes | None, Any]]:

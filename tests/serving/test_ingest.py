@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 import httpx
@@ -53,7 +53,9 @@ class Service:
 
     def at(self, place: dict[str, Any]) -> Message:
         """The record at a place."""
-        return read_all(self.broker, place["topic"], place["partition"])[place["offset"]]
+        held = read_all(self.broker, place["topic"], place["partition"])
+        offset: int = place["offset"]
+        return held[offset]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,8 @@ def service(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 def headers_of(message: Message) -> dict[str, bytes]:
     """A record's headers."""
-    return {name: value for name, value in message.headers() or [] if isinstance(value, bytes)}
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    return dict(headers)
 
 
 def test_event(service: Service) -> None:

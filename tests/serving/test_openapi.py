@@ -145,7 +145,7 @@ def send_anything(operation: schemathesis.APIOperation[Any, Any, Any, Any], mode
         phases=[Phase.generate],
     )
     @given(operation.as_strategy(mode))
-    def sent(case: schemathesis.Case) -> None:
+    def sent(case: schemathesis.Case[Any]) -> None:
         answer = case.call(headers=bearer(token()), timeout=30)
         case.validate_response(answer, checks=CHECKS)
 

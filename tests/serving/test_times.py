@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from serving.times import MAX_TIME, MILLISECONDS_FROM, Timestamp, milliseconds
 
-ADAPTER: TypeAdapter[int] = TypeAdapter(Timestamp)
+ADAPTER: TypeAdapter[float] = TypeAdapter(Timestamp)
 
 
 @given(st.integers(0, MILLISECONDS_FROM - 1))

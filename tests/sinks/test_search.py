@@ -70,7 +70,7 @@ def found(table: Table, query: Query) -> list[str]:
 def asking(text: str, mode: Mode = "vector", **more: object) -> Query:
     """A query by the words of a text."""
     vector = encoded(text).vectors[0]
-    return Query(**{"k": 10, "text": text, "vector": vector, "mode": mode, **more})  # type: ignore[arg-type]
+    return Query(**{"k": 10, "text": text, "vector": vector, "mode": mode, **more})
 
 
 @pytest.mark.parametrize("mode", MODES)
