@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import ssl
 import sys
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import structlog
 import uvicorn
@@ -25,6 +26,7 @@ from telemetry.http import SHARED_FOLDER_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
 
     from fastapi import FastAPI
 
@@ -73,12 +75,18 @@ def run(settings: Settings) -> int:
     with _bound(settings) as listening:
         where = "{}:{}".format(*listening.getsockname()[:2])
         log.info("serving", stage="http", address=where, parts=serve.parts, workers=serve.workers)
+        # A signal ends the server in good order, and that is how it ends: not by the signal.
+        signal.signal(signal.SIGTERM, _end)
         if serve.workers == 1:
             app = create_app(settings)
             server = uvicorn.Server(_config(settings, lambda: app))
             server.run(sockets=[listening])
             return 0 if server.started else 1
         return _run_several(settings, listening)
+
+
+def _end(_signal: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(0)
 
 
 def _run_several(settings: Settings, listening: socket.socket) -> int:

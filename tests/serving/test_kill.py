@@ -110,8 +110,9 @@ def test_killed_under_load(broker: Broker, tmp_path: Path) -> None:
     assert not lost
 
 
-def test_asked_to_end(broker: Broker, tmp_path: Path) -> None:
-    """On SIGTERM several workers answer what is at hand and end; their metrics are one."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_asked_to_end(broker: Broker, tmp_path: Path, workers: str) -> None:
+    """On SIGTERM the workers answer what is at hand and end; the metrics of several are one."""
     topic = topic_on(broker)
     port = free_port()
     environment = {
@@ -120,7 +121,7 @@ def test_asked_to_end(broker: Broker, tmp_path: Path) -> None:
     }
     log = tmp_path / "server.log"
     url = f"http://127.0.0.1:{port}"
-    with server(environment, port, log, "--workers", "2") as child:
+    with server(environment, port, log, "--workers", workers) as child:
         answers = [
             httpx.put(f"{url}/v1/documents/{i}", json={"text": "x"}).status_code for i in range(20)
         ]
