@@ -23,6 +23,7 @@ __all__ = [
     "Stamp",
     "TableRow",
     "TableSchema",
+    "one_of",
     "row_key",
     "table_rows",
     "winning_heads",
@@ -50,6 +51,12 @@ def row_key(identity: str, chunk: int = 0) -> bytes:
     """The key of a document's chunk: 16 bytes, which merge twice as fast as the id itself."""
     salt = chunk.to_bytes(4, "little") if chunk else b""
     return blake2b(identity.encode(), digest_size=KEY_BYTES, salt=salt).digest()
+
+
+def one_of(ids: Iterable[str]) -> str:
+    """The condition, in Lance's SQL, that a row is of one of those documents."""
+    quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
+    return f"id IN ({quoted})"
 
 
 @dataclass(frozen=True, slots=True)
