@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from operators.records import Lane
-from sinks.schema import Stamp
+from sinks.rows import Stamp
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

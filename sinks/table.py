@@ -13,7 +13,7 @@ from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.pace import Pace
 from sinks.remote import RemoteWriter
-from sinks.schema import table_rows
+from sinks.rows import table_rows
 from sinks.seam import check_seam
 
 if TYPE_CHECKING:
