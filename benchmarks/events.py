@@ -1,9 +1,10 @@
 """The event path: records of known texts, which need no inference, through the whole flow.
 
-`python -m benchmarks.events [--records N] [--products N] [--processes N]`: a backlog of product
-views, each with a product's title and new metadata, is drained by a real flow from a real broker
-to the embeddings topic and the table, exactly once. What is counted are records and CPU-seconds of
-the flow's processes between the moment when every title has been embedded and the end.
+`python -m benchmarks.events [--records N] [--products N] [--processes N] [--in-flight N]`: a
+backlog of product views, each with a product's title and new metadata, is drained by a real flow
+from a real broker to the embeddings topic and the table, exactly once. What is counted are records
+and CPU-seconds of the flow's processes between the moment when every title has been embedded and
+the end.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ class Workload:
         records: Views.
         products: Distinct documents, and as many distinct titles.
         processes: Of the flow.
+        in_flight: The setting `source.max_in_flight`.
     """
 
     records: int = 400_000
     products: int = 5_000
     processes: int = 2
+    in_flight: int = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,7 @@ def measure(workload: Workload, folder: Path) -> Events:
         settings = {
             **topics.environment(servers, "events", str(folder / "lancedb")),
             "HEADRACE_MODEL__CACHE_ENTRIES": str(2 * workload.products),
+            "HEADRACE_SOURCE__MAX_IN_FLIGHT": str(workload.in_flight),
         }
         with Flow(settings, processes=workload.processes, recovery=folder / "recovery") as flow:
             return _Drain(flow, topics, servers, folder / "lancedb").watch(workload)
@@ -176,8 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=int, default=usual.records)
     parser.add_argument("--products", type=int, default=usual.products)
     parser.add_argument("--processes", type=int, default=usual.processes)
+    parser.add_argument("--in-flight", type=int, default=usual.in_flight)
     given = parser.parse_args(arguments)
-    workload = Workload(given.records, given.products, given.processes)
+    workload = Workload(given.records, given.products, given.processes, given.in_flight)
     with tempfile.TemporaryDirectory(prefix="headrace-events-", ignore_cleanup_errors=True) as at:
         try:
             found = measure(workload, Path(at))

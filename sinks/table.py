@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TablePartitionSink", "TableSink"]
 
-COMMIT_ROWS: Final = 5000
+COMMIT_ROWS: Final = 10_000
 """The most rows in one commit, where a backlog of windows waits for one."""
 
 PACE_SHARE: Final = 0.4
