@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from operators.records import Lane
-from sinks.schema import Stamp, one_of
+from sinks.rows import Stamp
+from sinks.schema import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

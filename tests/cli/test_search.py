@@ -9,7 +9,8 @@ import pytest
 from cli.search import _nearest
 from operators.encoding import Encoded
 from operators.records import Kind, Lane
-from sinks.schema import TableSchema, table_rows
+from sinks.rows import table_rows
+from sinks.schema import TableSchema
 from tests.cli.conftest import headrace
 from tests.samples import Fields, Row, outcomes
 
