@@ -1,9 +1,10 @@
 """The event path: records of known texts, which need no inference, through the whole flow.
 
-`python -m benchmarks.events [--records N] [--products N] [--processes N]`: a backlog of product
-views, each with a product's title and new metadata, is drained by a real flow from a real broker
-to the embeddings topic and the table, exactly once. What is counted are records and CPU-seconds of
-the flow's processes between the moment when every title has been embedded and the end.
+`python -m benchmarks.events [--records N] [--products N] [--processes N] [--in-flight N]`: a
+backlog of product views, each with a product's title and new metadata, is drained by a real flow
+from a real broker to the embeddings topic and the table, exactly once. What is counted are records
+and CPU-seconds of the flow's processes between the moment when every title has been embedded and
+the end.
 """
 
 from __future__ import annotations
@@ -27,11 +28,12 @@ from harness.broker import Broker
 from harness.flow import Flow
 from harness.process import HarnessError, tail
 from harness.workload import Topics, make_topics
+from operators.records import Lane
 from sinks.schema import TableSchema
 from sinks.store import TableStore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Events", "Workload", "main", "measure"]
 
@@ -48,11 +50,13 @@ class Workload:
         records: Views.
         products: Distinct documents, and as many distinct titles.
         processes: Of the flow.
+        in_flight: The setting `source.max_in_flight`.
     """
 
     records: int = 400_000
     products: int = 5_000
     processes: int = 2
+    in_flight: int = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ def measure(workload: Workload, folder: Path) -> Events:
         settings = {
             **topics.environment(servers, "events", str(folder / "lancedb")),
             "HEADRACE_MODEL__CACHE_ENTRIES": str(2 * workload.products),
+            "HEADRACE_SOURCE__MAX_IN_FLIGHT": str(workload.in_flight),
         }
         with Flow(settings, processes=workload.processes, recovery=folder / "recovery") as flow:
             return _Drain(flow, topics, servers, folder / "lancedb").watch(workload)
@@ -108,30 +113,34 @@ class _Drain:
 
     def watch(self, workload: Workload) -> Events:
         """The figures between the moment when all titles are known and the end."""
-        # Every product is among the first records, in order.
-        self._wait(2 * workload.products)
-        first, started, cpu = self._written(), time.monotonic(), self._cpu()
-        self._wait(workload.records)
+        # Every product is among the first records, in order; keys spread evenly over the lanes.
+        known = 2 * workload.products // _PARTITIONS
+        self._wait(lambda: min(self._written(), default=0) >= known)
+        first, started, cpu = sum(self._written()), time.monotonic(), self._cpu()
+        self._wait(lambda: sum(self._written()) >= workload.records)
         seconds, spent = time.monotonic() - started, self._cpu() - cpu
         records = workload.records - first
         return Events(records, seconds, spent, records / seconds, records / spent)
 
-    def _wait(self, records: int) -> None:
+    def _wait(self, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _LIMIT_S
-        while self._written() < records:
+        while not done():
             if not self._flow.alive:
                 raise HarnessError(f"flow: ended: {tail(self._flow.log, 5)}")
             if time.monotonic() > deadline:
-                raise HarnessError(f"flow: {self._written()} of {records} in {_LIMIT_S:.0f} s")
+                raise HarnessError(f"flow: {sum(self._written())} records in {_LIMIT_S:.0f} s")
             time.sleep(_LOOK_S)
 
-    def _written(self) -> int:
-        """Records that both sinks have."""
-        topic = committed_offsets(self._servers, self._topics, "events")
+    def _written(self) -> list[int]:
+        """The records of each lane that both sinks have."""
         if not self._store.exists():
-            return 0
+            return []
         table: Mapping[str, int] = self._store.fence(self._store.open()).progress
-        return min(sum(committed for committed, _ in topic.values()), sum(table.values()))
+        topic = committed_offsets(self._servers, self._topics, "events")
+        return [
+            min(committed, table.get(Lane(*place).key, 0))
+            for place, (committed, _) in topic.items()
+        ]
 
     def _cpu(self) -> float:
         return cpu_of(self._flow.pids)
@@ -171,8 +180,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=int, default=usual.records)
     parser.add_argument("--products", type=int, default=usual.products)
     parser.add_argument("--processes", type=int, default=usual.processes)
+    parser.add_argument("--in-flight", type=int, default=usual.in_flight)
     given = parser.parse_args(arguments)
-    workload = Workload(given.records, given.products, given.processes)
+    workload = Workload(given.records, given.products, given.processes, given.in_flight)
     with tempfile.TemporaryDirectory(prefix="headrace-events-", ignore_cleanup_errors=True) as at:
         try:
             found = measure(workload, Path(at))

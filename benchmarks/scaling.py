@@ -25,7 +25,6 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from sinks.table import COMMIT_ROWS
 from sinks.topic import TRANSACTION_ROWS, TRANSACTIONS_PER_S
 
 if TYPE_CHECKING:
@@ -49,6 +48,11 @@ __all__ = [
 
 _BATCH_RECORDS = 256
 """What a lane reads at a time, about: a step of the model under a backlog."""
+
+
+COMMIT_ROWS: Final = 5000
+"""The rows of a commit near saturation: half of `sinks.table.COMMIT_ROWS`, which is reached only
+where the budgets of several workers wait for one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,8 @@ from recovery.watchdog import Watchdog
 from sinks.maintenance import Upkeep
 from sinks.messages import MessageEncoder
 from sinks.remote import RemoteWriter
-from sinks.schema import TableSchema, table_rows
+from sinks.rows import table_rows
+from sinks.schema import TableSchema
 from sinks.store import TableStore
 from sinks.topic import LaneWriter, Writing
 from sources.lane import LaneReader

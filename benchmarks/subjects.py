@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from benchmarks.rivals.job import Job
 from benchmarks.watch import ProgressWatch, RowsWatch
 from harness.flow import Flow
-from harness.process import HOST, ROOT, Child, HarnessError
+from harness.process import HOST, ROOT, HarnessError, Processes
 from headrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -270,7 +269,7 @@ RIVALS: Final = (
 """All of them, without a model yet."""
 
 
-class Program:
+class Program(Processes):
     """Processes that do the same, each from a command line of its own.
 
     Args:
@@ -279,42 +278,15 @@ class Program:
     """
 
     def __init__(self, commands: Sequence[Sequence[str | Path]], log: Path) -> None:
-        self.log = log
+        super().__init__(log)
         self._commands = commands
-        self._children: tuple[Child, ...] = ()
-
-    @property
-    def alive(self) -> bool:
-        """Whether all of them run."""
-        return bool(self._children) and all(child.alive for child in self._children)
-
-    @property
-    def pids(self) -> list[int]:
-        """Their process ids."""
-        return [child.pid for child in self._children]
-
-    @property
-    def exit_codes(self) -> list[int | None]:
-        """Of each; None while it runs."""
-        return [child.exit_code for child in self._children]
 
     def __enter__(self) -> Self:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HEADRACE_", "BYTEWAX_"))
-        }
-        environment = {**kept, "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
-        self._children = tuple(
-            Child(command, log=self.log, environment=environment) for command in self._commands
-        )
+        self._run(self._commands, {"HF_HUB_OFFLINE": "1"})
         return self
 
     def __exit__(self, *_: object) -> None:
-        for child in self._children:
-            child.ask_to_end()
-        for child in self._children:
-            child.wait_or_kill(_GRACE_S)
+        self.terminate(_GRACE_S)
 
 
 def headrace(settings: Mapping[str, str]) -> Headrace:

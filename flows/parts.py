@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from flows.access import encoder_of, kafka_of, model_source_of
 from flows.settings import Settings, load
@@ -56,6 +56,11 @@ __all__ = [
     "one_line_errors",
     "table_of",
 ]
+
+
+COLLECT_EVERY: Final = 50_000
+"""How many more objects there must be before the collector looks: batches have thousands, which
+their counts free, so looking through them again and again is of no use."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,7 @@ def embedding_parts() -> Parts:
     parts = _wire(settings, kafka, lanes, encoder, store, metrics, shutdown)
     # What is there by now stays: the collector need not look through it again and again.
     gc.freeze()
+    gc.set_threshold(COLLECT_EVERY)
     return parts
 
 

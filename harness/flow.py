@@ -18,7 +18,7 @@ from typing import Self
 import psutil
 from bytewax.recovery import init_db_dir
 
-from harness.process import HOST, Child, HarnessError, free_port
+from harness.process import HOST, Child, HarnessError, Processes, free_port
 
 __all__ = ["RECOVERY_PARTITIONS", "Flow", "Supervised"]
 
@@ -28,7 +28,7 @@ _POLL_S = 0.02
 _WRITER = "sinks.process"
 
 
-class Flow:
+class Flow(Processes):
     """A flow of one or more processes, all on this machine, that never outlive their parent.
 
     As a context manager it is started on entry, ended by SIGTERM on exit. A flow that has ended
@@ -61,30 +61,14 @@ class Flow:
                 temporary file.
             flow: The flow's module, as `bytewax.run` takes it.
         """
+        super().__init__(log or _temporary_log())
         self.settings = dict(settings)
         self.recovery = recovery
-        self.log = log or _temporary_log()
         self._workers = workers
         self._processes = processes
         self._snapshot_s = snapshot_s
         self._backup_s = backup_s
         self._flow = flow
-        self._children: tuple[Child, ...] = ()
-
-    @property
-    def alive(self) -> bool:
-        """Whether all of its processes run (or are paused)."""
-        return bool(self._children) and all(child.alive for child in self._children)
-
-    @property
-    def pids(self) -> list[int]:
-        """The process ids of the last start."""
-        return [child.pid for child in self._children]
-
-    @property
-    def exit_codes(self) -> list[int | None]:
-        """Of each process the exit code, minus the signal that killed it, None while it runs."""
-        return [child.exit_code for child in self._children]
 
     @property
     def writers(self) -> list[int]:
@@ -108,10 +92,7 @@ class Flow:
         if any(child.alive for child in self._children):
             raise HarnessError(f"flow {self._flow}: already running as {self.pids}")
         self._make_recovery()
-        environment = self._environment()
-        self._children = tuple(
-            Child(command, log=self.log, environment=environment) for command in self._commands()
-        )
+        self._run(self._commands(), self.settings)
         return self
 
     def kill(self, process: int | None = None) -> list[int | None]:
@@ -131,20 +112,6 @@ class Flow:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return bool(writers)
-
-    def terminate(self, grace_s: float = 20) -> list[int]:
-        """Asks all processes to end, and kills those that do not within `grace_s` seconds.
-
-        Returns:
-            The exit codes; -9 for one that had to be killed.
-        """
-        # A cluster only ends in good order when all of its processes are asked at once.
-        for child in self._children:
-            child.ask_to_end()
-        deadline = time.monotonic() + grace_s
-        return [
-            child.wait_or_kill(max(0.0, deadline - time.monotonic())) for child in self._children
-        ]
 
     def pause(self, process: int | None = None) -> None:
         """Makes all processes, or the one of that index, hang until `resume`."""
@@ -189,14 +156,6 @@ class Flow:
             return
         self.recovery.mkdir(parents=True, exist_ok=True)
         init_db_dir(self.recovery, RECOVERY_PARTITIONS)
-
-    def _environment(self) -> dict[str, str]:
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HEADRACE_", "BYTEWAX_"))
-        }
-        return {**kept, "PYTHONUNBUFFERED": "1", **self.settings}
 
     def _commands(self) -> list[list[str | Path]]:
         common: list[str | Path] = [sys.executable, "-m", "bytewax.run", self._flow]

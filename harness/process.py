@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,17 @@ from typing import Self
 
 from headrace.errors import HeadraceError
 
-__all__ = ["HOST", "ROOT", "Child", "HarnessError", "free_port", "is_free", "tail"]
+__all__ = [
+    "HOST",
+    "ROOT",
+    "Child",
+    "HarnessError",
+    "Processes",
+    "bare_environment",
+    "free_port",
+    "is_free",
+    "tail",
+]
 
 HOST = "127.0.0.1"
 ROOT = Path(__file__).resolve().parent.parent
@@ -150,6 +161,59 @@ class Child:
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+
+
+class Processes:
+    """Children that run side by side and print to one log.
+
+    Attributes:
+        log: That log.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self._children: tuple[Child, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        """Whether all of them run (or are paused)."""
+        return bool(self._children) and all(child.alive for child in self._children)
+
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the last start."""
+        return [child.pid for child in self._children]
+
+    @property
+    def exit_codes(self) -> list[int | None]:
+        """Of each process the exit code, minus the signal that killed it, None while it runs."""
+        return [child.exit_code for child in self._children]
+
+    def terminate(self, grace_s: float = 20) -> list[int]:
+        """Asks all processes to end, and kills those that do not within `grace_s` seconds.
+
+        Returns:
+            The exit codes; -9 for one that had to be killed.
+        """
+        # A cluster only ends in good order when all of its processes are asked at once.
+        for child in self._children:
+            child.ask_to_end()
+        deadline = time.monotonic() + grace_s
+        return [
+            child.wait_or_kill(max(0.0, deadline - time.monotonic())) for child in self._children
+        ]
+
+    def _run(self, commands: Sequence[Sequence[str | Path]], settings: Mapping[str, str]) -> None:
+        environment = {**bare_environment(), "PYTHONUNBUFFERED": "1", **settings}
+        self._children = tuple(
+            Child(command, log=self.log, environment=environment) for command in commands
+        )
+
+
+def bare_environment() -> dict[str, str]:
+    """The environment without settings, which may name somebody's real Kafka."""
+    ours = ("HEADRACE_", "BYTEWAX_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def is_free(port: int) -> bool:

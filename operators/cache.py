@@ -9,13 +9,21 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from operators.encoding import Encoded
 
-__all__ = ["ENTRY_BYTES", "EncodingCache"]
+__all__ = ["ENTRY_BYTES", "SHORT_TEXT", "EncodingCache", "Fingerprint"]
 
+Fingerprint = str | bytes
 
 ENTRY_BYTES: Final = 300
 """What an entry takes for each chunk beside its vector: objects, and its place in the dict."""
+
+
+SHORT_TEXT: Final = 64
+"""The most characters of a text that is its own fingerprint: looking it up costs less than
+hashing it, and it takes no more room than is counted."""
 
 
 class EncodingCache:
@@ -33,26 +41,34 @@ class EncodingCache:
         self._limit = entries
         self._most = size
         self._size = 0
-        self._held: OrderedDict[bytes, Encoded] = OrderedDict()
+        self._held: OrderedDict[Fingerprint, Encoded] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self._held)
 
     @staticmethod
-    def fingerprint(text: str) -> bytes:
-        """The 16 bytes that stand for the text."""
+    def fingerprint(text: str) -> Fingerprint:
+        """What stands for the text: 16 bytes, or the text itself where that is short ASCII."""
+        if len(text) <= SHORT_TEXT and text.isascii():
+            return text
         return blake2b(text.encode(), digest_size=16).digest()
 
-    def get(self, fingerprint: bytes) -> Encoded | None:
+    def get(self, fingerprint: Fingerprint) -> Encoded | None:
         """What the model made of the text, if it is remembered."""
+        [found] = self.get_all([fingerprint])
+        return found
+
+    def get_all(self, fingerprints: Sequence[Fingerprint]) -> list[Encoded | None]:
+        """What the model made of texts, where it is remembered."""
         with self._lock:
-            found = self._held.get(fingerprint)
-            if found is not None:
-                self._held.move_to_end(fingerprint)
+            found = list(map(self._held.get, fingerprints))
+            for fingerprint, encoded in zip(fingerprints, found, strict=True):
+                if encoded is not None:
+                    self._held.move_to_end(fingerprint)
             return found
 
-    def put(self, fingerprint: bytes, encoded: Encoded) -> Encoded:
+    def put(self, fingerprint: Fingerprint, encoded: Encoded) -> Encoded:
         """Remember the text's encoding; those used longest ago may be forgotten for it.
 
         Returns:

@@ -7,8 +7,9 @@ in the table.
 
 from __future__ import annotations
 
-import sys
-from collections import OrderedDict
+from collections import deque
+from dataclasses import dataclass
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -23,6 +24,10 @@ VIEW_BYTES: Final = 32 << 20
 
 ROW_BYTES: Final = 500
 """About what a row takes beside its id, text and vectors: objects, and its place in the dict."""
+
+
+LAYERS: Final = 16
+"""A layer of a view is full when it holds this part of what the view may keep."""
 
 
 class CurrentRow(NamedTuple):
@@ -43,6 +48,21 @@ class RowLookup(Protocol):
         """The rows of those ids that the table has and that are not deleted."""
 
 
+@dataclass(slots=True)
+class _Layer:
+    """Rows that successive batches set.
+
+    Attributes:
+        end: The end of the last of these batches.
+        rows: The rows, by document; None for a deleted one.
+        size: At most so many bytes they take, about.
+    """
+
+    end: int
+    rows: dict[str, CurrentRow | None]
+    size: int
+
+
 class LaneView:
     """What a lane's records in flight made of their documents, and of some written ones.
 
@@ -50,36 +70,48 @@ class LaneView:
     budget counts. Rows that both sinks have are kept while there is room, since a document that
     changed is likely to change again; only where no other lane can have changed it since.
 
+    Nearly all records only add to it, and few ask. So a batch's rows are added as one layer, at
+    next to no cost, and whoever asks goes through the layers, the newest first.
+
     Args:
-        kept: The most bytes of rows to keep that both sinks have.
+        kept: The most bytes of rows to keep that both sinks have, but for the newest layer.
     """
 
     def __init__(self, kept: int) -> None:
         self._kept = kept
+        # Small batches share a layer, so that there are few. Not where none is to be kept: a
+        # layer is forgotten as a whole, when both sinks have its last batch.
+        self._full = kept // LAYERS
         self._end = 0
         self._size = 0
-        # The end of the batch that set a row, the row, and about how many bytes it takes.
-        self._rows: OrderedDict[str, tuple[int, CurrentRow | None, int]] = OrderedDict()
+        self._layers: deque[_Layer] = deque()
 
     def __contains__(self, identity: str) -> bool:
-        return identity in self._rows
+        return any(identity in layer.rows for layer in self._layers)
 
     def get(self, identity: str) -> CurrentRow | None:
         """The row that the lane gave the document; None where it deleted it or doesn't know."""
-        held = self._rows.get(identity)
-        return held[1] if held else None
+        for layer in reversed(self._layers):
+            if identity in layer.rows:
+                return layer.rows[identity]
+        return None
 
-    def put(self, identity: str, row: CurrentRow | None) -> None:
-        """The next record of the lane sets the document's row, or deletes it (None).
+    def put(self, rows: dict[str, CurrentRow | None]) -> None:
+        """The next batch of the lane sets these documents' rows, or deletes them (None).
 
-        Its vectors must be its own, not a view that holds on to those of a whole batch.
+        Their vectors must be their own, not views that hold on to those of a whole batch.
         """
-        before = self._rows.pop(identity, None)
-        if before:
-            self._size -= before[2]
-        size = _size(identity, row)
-        self._rows[identity] = (self._end, row, size)
+        if not rows:
+            return
+        size = _size(rows)
         self._size += size
+        last = self._layers[-1] if self._layers else None
+        if last is not None and last.size < self._full:
+            last.rows.update(rows)
+            last.end = self._end
+            last.size += size
+        else:
+            self._layers.append(_Layer(self._end, rows, size))
 
     def advance(self, end: int, written: int) -> None:
         """Begin with the next batch: forget what the table has, as far as there is no room.
@@ -92,18 +124,13 @@ class LaneView:
             written: The offset below which both sinks have all records of the lane.
         """
         self._end = end
-        while self._rows and self._size > self._kept:
-            identity, (own_end, _, size) = next(iter(self._rows.items()))
-            if own_end > written:
-                return
-            del self._rows[identity]
-            self._size -= size
+        layers = self._layers
+        while layers and self._size > self._kept and layers[0].end <= written:
+            self._size -= layers.popleft().size
 
 
-def _size(identity: str, row: CurrentRow | None) -> int:
-    size = ROW_BYTES + sys.getsizeof(identity)
-    if row is not None:
-        size += sys.getsizeof(row.text)
-        if row.encoded is not None:
-            size += row.encoded.vectors.nbytes
-    return size
+def _size(rows: Mapping[str, CurrentRow | None]) -> int:
+    held = [row for row in rows.values() if row is not None]
+    vectors = sum(row[1].vectors.nbytes for row in held if row[1] is not None)
+    texts = sum([getsizeof(row[0]) for row in held])
+    return ROW_BYTES * len(rows) + sum(map(getsizeof, rows)) + texts + vectors

@@ -21,6 +21,7 @@ from operators.records import (
     DeadLetter,
     Document,
     DocumentBatch,
+    DocumentRow,
     Headers,
     Kind,
     Metadata,
@@ -133,12 +134,16 @@ def _document_id(key: bytes | None) -> str:
         _reject("bad_key", f"the key is not UTF-8: {error.reason} at byte {error.start}")
 
 
-def _parse_json(value: bytes) -> object:
-    """The JSON value, where NaN and the infinities are refused by their own code."""
+def _parse_object(value: bytes, what: str) -> dict[str, Any]:
+    """The JSON object, where NaN and the infinities are refused by their own code."""
     try:
-        return orjson.loads(value)
+        found = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        reason = error
+        _reject_json(value, error)
+    return found if isinstance(found, dict) else _object(found, what)
+
+
+def _reject_json(value: bytes, reason: orjson.JSONDecodeError) -> NoReturn:
     try:
         value.decode()
     except UnicodeDecodeError as error:
@@ -185,12 +190,12 @@ def _is_protobuf(headers: Headers) -> bool:
 
 
 def _fields_of_json(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
-    fields = _object(_parse_json(value), "the value")
+    fields = _parse_object(value, "the value")
     text = fields.get("text")
     if not isinstance(text, str) and "text" in fields:
         _reject("bad_schema", f"text must be a string, is {_kind(text)}")
     metadata = fields.get("metadata")
-    if metadata is not None:
+    if metadata is not None and not isinstance(metadata, dict):
         metadata = _object(metadata, "metadata")
     return text, metadata, fields.get("timestamp")
 
@@ -202,7 +207,7 @@ def _fields_of_protobuf(value: bytes) -> tuple[str | None, dict[str, Any] | None
         _reject("bad_schema", f"the value is no headrace.v1.Document: {error}")
     metadata = None
     if message.HasField("metadata_json"):
-        metadata = _object(_parse_json(message.metadata_json.encode()), "metadata_json")
+        metadata = _parse_object(message.metadata_json.encode(), "metadata_json")
     return (
         message.text if message.HasField("text") else None,
         metadata,
@@ -227,7 +232,7 @@ class Decoder:
         """One document for each record of the batch, in its order."""
         if not len(batch):
             return DocumentBatch(batch)
-        rows = map(self.decode, batch.keys, batch.values, batch.headers, batch.timestamps)
+        rows = map(self._row, batch.keys, batch.values, batch.headers, batch.timestamps)
         kinds, ids, texts, whole, rest, typed, times, dead = zip(*rows, strict=True)
         columns = dict(zip(self.columns, zip(*typed, strict=True), strict=True))
         return DocumentBatch(
@@ -238,13 +243,19 @@ class Decoder:
             Metadata(whole, rest, columns),
             times,
             _carried(batch.headers),
-            {index: letter for index, letter in enumerate(dead) if letter is not None},
+            {index: letter for index, letter in enumerate(dead) if letter} if any(dead) else {},
         )
 
     def decode(
         self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
     ) -> Document:
         """The document that the record holds, or the dead letter that it becomes."""
+        return Document(*self._row(key, value, headers, timestamp))
+
+    def _row(
+        self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
+    ) -> DocumentRow:
+        """The same as a plain tuple, which costs less to make."""
         try:
             return self._decode(key, value, headers, timestamp)
         except _Rejected as fault:
@@ -252,11 +263,11 @@ class Decoder:
             if fault.code == "too_large":
                 original = self._reference(original)
             dead = DeadLetter(fault.code, fault.message, original)
-            return Document(Kind.DEAD, "", None, None, None, self._untyped, timestamp, dead)
+            return Kind.DEAD, "", None, None, None, self._untyped, timestamp, dead
 
     def _decode(
         self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
-    ) -> Document:
+    ) -> DocumentRow:
         size = len(key or b"") + len(value or b"")
         if headers:
             size += _headers_size(headers)
@@ -264,7 +275,7 @@ class Decoder:
             self._too_large(size, "the record has")
         identity = _document_id(key)
         if value is None:
-            return Document(Kind.DELETE, identity, None, None, None, self._untyped, timestamp)
+            return Kind.DELETE, identity, None, None, None, self._untyped, timestamp, None
         fields = _fields_of_protobuf if headers and _is_protobuf(headers) else _fields_of_json
         text, metadata, time = fields(value)
         if text is None and metadata is None:
@@ -279,7 +290,7 @@ class Decoder:
             if grown > self.max_record_bytes:
                 self._too_large(grown, "with its metadata written out the record has")
         event_time = timestamp if time is None else _time(time)
-        return Document(kind, identity, text, whole, rest, typed, event_time)
+        return kind, identity, text, whole, rest, typed, event_time, None
 
     @cached_property
     def _untyped(self) -> tuple[None, ...]:
@@ -309,7 +320,7 @@ class Decoder:
             whole = orjson.dumps(fields).decode()
         except orjson.JSONEncodeError as error:
             _reject("bad_schema", f"metadata can't be kept: {error}")
-        if not typed:
+        if not self.columns:
             return whole, whole, ()
         rest = {name: value for name, value in fields.items() if name not in self.columns}
         return whole, orjson.dumps(rest).decode() if rest else "{}", tuple(typed)
@@ -317,6 +328,8 @@ class Decoder:
 
 def _carried(headers: Sequence[Headers]) -> dict[int, Headers]:
     """The headers that go on to the outputs, by the index of their record."""
+    if not any(headers):
+        return {}
     kept = {
         index: tuple(header for header in own if header[0] in CARRIED_HEADERS)
         for index, own in enumerate(headers)

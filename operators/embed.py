@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -136,15 +136,16 @@ class EmbedStep:
         """
         texts = [text for batch in batches for text in batch.texts if text is not None]
         texts += [row.text for rows in committed for row in rows.values() if row.encoded is None]
-        known: dict[str, Encoded | None] = {}
-        missing: dict[str, bytes] = {}
-        for text in dict.fromkeys(texts):
-            fingerprint = self._cache.fingerprint(text)
-            cached = self._cache.get(fingerprint)
-            if cached is None:
-                missing[text] = fingerprint
-            else:
-                known[text] = cached
+        distinct = list(dict.fromkeys(texts))
+        fingerprints = list(map(self._cache.fingerprint, distinct))
+        known: dict[str, Encoded | None] = dict(
+            zip(distinct, self._cache.get_all(fingerprints), strict=True)
+        )
+        missing = {
+            text: fingerprint
+            for (text, cached), fingerprint in zip(known.items(), fingerprints, strict=True)
+            if cached is None
+        }
         made = self._encoder.encode(list(missing)) if missing else []
         for (text, fingerprint), encoded in zip(missing.items(), made, strict=True):
             if np.isfinite(encoded.vectors).all():
@@ -211,11 +212,31 @@ class _LaneOutcomes:
         self.metadata = batch.metadata
         self.encoded: list[Encoded | None] = []
         self.dead = dict(batch.dead)
+        self._made: dict[str, CurrentRow | None] = {}
 
     def run(self) -> None:
         """Take every document, in order."""
+        if not self._upserts():
+            self._each()
+        self._view.put(self._made)
+
+    def _upserts(self) -> bool:
+        """Take all documents at once, if each is whole and its vectors are finite."""
         batch = self._batch
-        put, keep = self._view.put, self.encoded.append
+        if batch.kinds.count(Kind.UPSERT) < len(batch):
+            return False
+        texts = cast("Sequence[str]", batch.texts)
+        self.encoded = list(map(self._encodings.__getitem__, texts))
+        if not all(self.encoded):
+            return False
+        rows = map(CurrentRow._make, zip(texts, self.encoded, strict=True))
+        self._made = dict(zip(batch.ids, rows, strict=True))
+        return True
+
+    def _each(self) -> None:
+        """Take the documents one by one."""
+        batch, made = self._batch, self._made
+        self.encoded = []
         rows = zip(batch.kinds, batch.ids, batch.texts, strict=True)
         for index, (kind, identity, text) in enumerate(rows):
             encoded: Encoded | None = None
@@ -224,16 +245,15 @@ class _LaneOutcomes:
                 if encoded is None:
                     self._reject(index, "not_finite", "the model gave a vector that is not finite")
                 else:
-                    put(identity, CurrentRow(text, encoded))
+                    made[identity] = CurrentRow(text, encoded)
             elif kind is Kind.PATCH:
                 encoded = self._patch(index, identity)
             elif kind is Kind.DELETE:
-                put(identity, None)
-            keep(encoded)
+                made[identity] = None
+            self.encoded.append(encoded)
 
     def _patch(self, index: int, identity: str) -> Encoded | None:
-        view = self._view
-        before = view.get(identity) if identity in view else self._committed.get(identity)
+        before = self._before(identity)
         if before is None:
             self._reject(index, "no_text", "no text, and there is no row to change")
             return None
@@ -244,8 +264,15 @@ class _LaneOutcomes:
         if self.texts is self._batch.texts:
             self.texts = list(self._batch.texts)
         self.texts[index] = before.text  # type: ignore[index]  # its own list, made just above
-        view.put(identity, CurrentRow(before.text, encoded))
+        self._made[identity] = CurrentRow(before.text, encoded)
         return encoded
+
+    def _before(self, identity: str) -> CurrentRow | None:
+        """A document's row as the records before left it."""
+        if identity in self._made:
+            return self._made[identity]
+        view = self._view
+        return view.get(identity) if identity in view else self._committed.get(identity)
 
     def _reject(self, index: int, code: str, message: str) -> None:
         self.dead[index] = DeadLetter(code, message, self._batch.records.original(index))

@@ -26,6 +26,7 @@ __all__ = [
     "DeadLetter",
     "Document",
     "DocumentBatch",
+    "DocumentRow",
     "Headers",
     "Kind",
     "Lane",
@@ -161,6 +162,12 @@ class Document(NamedTuple):
     dead: DeadLetter | None = None
 
 
+DocumentRow = tuple[
+    Kind, str, str | None, str | None, str | None, tuple[Any, ...], int, DeadLetter | None
+]
+"""A `Document` as a plain tuple."""
+
+
 @dataclass(frozen=True, slots=True)
 class Metadata:
     """The metadata of n documents, in the three forms that the sinks need.
@@ -257,11 +264,18 @@ class OutcomeBatch:
         columns["encoded"] = packed(self.encoded)
         return _restored, (columns,)
 
-    def outcome(self, index: int) -> Outcome:
-        """What became of a record."""
-        if index in self.dead:
-            return Outcome.DEAD_LETTER
-        return Outcome.TOMBSTONE if self.kinds[index] is Kind.DELETE else Outcome.EMBEDDING
+    def outcomes(self) -> dict[Outcome, int]:
+        """How many records became what; without those that none did."""
+        kinds, dead = self.kinds, len(self.dead)
+        gone = kinds.count(Kind.DELETE)
+        if dead:
+            gone -= sum(1 for index in self.dead if kinds[index] is Kind.DELETE)
+        counted = {
+            Outcome.EMBEDDING: len(self) - gone - dead,
+            Outcome.TOMBSTONE: gone,
+            Outcome.DEAD_LETTER: dead,
+        }
+        return {outcome: number for outcome, number in counted.items() if number}
 
     @property
     def has_patch(self) -> bool:

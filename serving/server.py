@@ -40,6 +40,10 @@ LOOPBACK: Final = "127.0.0.1"
 ANYWHERE: Final = "0.0.0.0"  # noqa: S104 - only with tokens
 BACKLOG: Final = 2048
 KEEP_ALIVE_S: Final = 15
+WORKER_HANGS_S: Final = 120
+"""Seconds without a sign of life after which a worker is ended: on a busy machine it may take most
+of a minute until it has loaded what it needs."""
+
 GRACE_S: Final = 5
 """Seconds beyond the delivery time-out that a request at hand has when the server is to end."""
 
@@ -110,6 +114,7 @@ def _config(settings: Settings, app: object) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_worker_healthcheck=WORKER_HANGS_S,
         timeout_graceful_shutdown=int(serve.delivery_timeout_s) + GRACE_S,
         ssl_certfile=serve.tls_cert,
         ssl_keyfile=None if serve.tls_key is None else str(serve.tls_key),

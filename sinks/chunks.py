@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from operators.records import Lane
-from sinks.schema import Stamp
+from sinks.rows import Stamp
+from sinks.schema import one_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -83,8 +84,7 @@ def _held(
     """For each document its first row's write, and the numbers of its further rows."""
     if not ids:
         return {}
-    quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
-    found = dataset.to_table(columns=_columns(schema), filter=f"id IN ({quoted})")
+    found = dataset.to_table(columns=_columns(schema), filter=one_of(ids))
     stamps: dict[str, Stamp | None] = {}
     further: dict[str, list[int]] = {}
     for row in found.to_pylist():

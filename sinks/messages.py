@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from operators.encoding import Encoded
     from operators.records import DeadLetter, OutcomeBatch
 
-__all__ = ["MessageEncoder", "OutputRecord"]
+__all__ = ["MessageEncoder", "OutputHeaders", "OutputRecord"]
 
 SCHEMA_VERSION: Final = b"1"
 
@@ -26,13 +26,8 @@ OutputHeaders = list[tuple[str, str | bytes | None]]
 """Headers as librdkafka's client types them."""
 
 
-class OutputRecord(NamedTuple):
-    """A record to produce."""
-
-    topic: str
-    key: bytes | None
-    value: bytes | None
-    headers: OutputHeaders
+OutputRecord = tuple[str, bytes | None, bytes | None, OutputHeaders]
+"""A record to produce: its topic, key, value and headers."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +50,8 @@ class MessageEncoder:
 
     def records(self, batch: OutcomeBatch) -> Iterator[OutputRecord]:
         """One record for each outcome, in the batch's order."""
-        schema = ("headrace-schema", SCHEMA_VERSION)
-        place = f"{batch.lane.topic}/{batch.lane.partition}/"
+        topic, schema = self.embeddings, ("headrace-schema", SCHEMA_VERSION)
+        place = f"{batch.lane}/"
         carried, dead = batch.headers, batch.dead
         columns = zip(batch.offsets, batch.ids, self._values(batch), strict=True)
         for index, (offset, identity, value) in enumerate(columns):
@@ -67,14 +62,14 @@ class MessageEncoder:
             headers: OutputHeaders = [schema, source]
             if index in carried:
                 headers += carried[index]
-            yield OutputRecord(self.embeddings, identity.encode(), value, headers)
+            yield topic, identity.encode(), value, headers
 
     def _values(self, batch: OutcomeBatch) -> Iterator[bytes | None]:
         """The embeddings as Protobuf; None for a deletion and for a dead letter."""
         # One message, filled in again for each document, for what changes from one to the next.
         source = Source(topic=batch.lane.topic, partition=batch.lane.partition)
         message = Embedding(embedded_at_ms=batch.embedded_at, source=source)
-        source, model = message.source, self._model
+        source, serialise, parts = message.source, message.SerializeToString, self._parts
         columns = zip(
             batch.offsets,
             batch.ids,
@@ -91,12 +86,9 @@ class MessageEncoder:
             message.id = identity
             message.event_time_ms = event_time
             message.metadata_json = metadata or ""
-            message.tokens = encoded.tokens
-            message.truncated = encoded.truncated
-            message.dimension = encoded.vectors.shape[1]
             # Serialised messages behind one another are one message: Protobuf's own rule, which
             # saves copying the vector into a message and out of it again.
-            yield b"".join((message.SerializeToString(), model, *self._vectors(encoded)))
+            yield b"".join((serialise(), *parts(encoded)))
 
     def _dead_letter(self, source: tuple[str, bytes], dead: DeadLetter) -> OutputRecord:
         headers: OutputHeaders = [
@@ -105,21 +97,26 @@ class MessageEncoder:
             ("headrace-message", dead.message.encode()),
             source,
         ]
-        return OutputRecord(self.dead_letters, dead.original.key, dead.original.value, headers)
+        return self.dead_letters, dead.original.key, dead.original.value, headers
 
-    def _vectors(self, encoded: Encoded) -> tuple[bytes, ...]:
-        """The vectors' fields: the first chunk's, and the message's further chunks."""
-        if len(encoded.vectors) == 1:
+    def _parts(self, encoded: Encoded) -> tuple[Any, ...]:
+        """What depends on the text alone, as buffers: the first chunk, then the further ones."""
+        if len(encoded.chunk_tokens) == 1:
             only = self._numbers(encoded.vectors)
-            return _vector_head(len(only)), only
+            return self._head(encoded.tokens, encoded.truncated, only.nbytes), only
         first = self._numbers(encoded.vectors[0])
-        return _vector_head(len(first)), first, self._further(encoded)
+        head = self._head(encoded.tokens, encoded.truncated, first.nbytes)
+        return head, first, self._further(encoded)
+
+    def _head(self, tokens: int, truncated: bool, size: int) -> bytes:
+        """What stands before a vector of so many bytes."""
+        return _head(self._model, tokens, truncated, size, self._stored.itemsize)
 
     def _further(self, encoded: Encoded) -> bytes:
         """The second and further chunks."""
         rows = zip(encoded.vectors[1:], encoded.spans[1:], encoded.chunk_tokens[1:], strict=True)
         chunks = [
-            Chunk(vector=self._numbers(vector), start=start, end=end, tokens=tokens)
+            Chunk(vector=self._numbers(vector).tobytes(), start=start, end=end, tokens=tokens)
             for vector, (start, end), tokens in rows
         ]
         return Embedding(chunks=chunks).SerializeToString()
@@ -130,18 +127,31 @@ class MessageEncoder:
         model = Model(name=self.model_name, fingerprint=self.fingerprint)
         return Embedding(dtype=self.dtype, model=model).SerializeToString()
 
-    def _numbers(self, vector: NDArray[np.float32]) -> bytes:
-        if vector.dtype != self._stored:
-            vector = vector.astype(self._stored)
-        return vector.tobytes()
+    def _numbers(self, vector: NDArray[np.float32]) -> NDArray[Any]:
+        """A vector's numbers as they are stored."""
+        return vector.astype(self._stored) if self._converts else vector
 
     @cached_property
     def _stored(self) -> np.dtype[Any]:
         # "<": little-endian also on a machine that isn't.
         return np.dtype("<f4" if self.dtype == "float32" else "<f2")
 
+    @cached_property
+    def _converts(self) -> bool:
+        return bool(self._stored != np.dtype(np.float32))
 
-@cache
-def _vector_head(size: int) -> bytes:
-    """What stands before a vector of so many bytes: its field's number and its size."""
-    return Embedding(vector=bytes(size)).SerializeToString()[:-size]
+
+@lru_cache(maxsize=4096)
+def _head(model: bytes, tokens: int, truncated: bool, size: int, width: int) -> bytes:
+    """What stands before a vector's numbers, its field's number and its size at the end.
+
+    Args:
+        model: What is the same in every message, serialised.
+        tokens: Of the text.
+        truncated: Whether it was cut.
+        size: The vector's bytes.
+        width: The bytes of one number.
+    """
+    text = Embedding(dimension=size // width, tokens=tokens, truncated=truncated)
+    vector = Embedding(vector=bytes(size)).SerializeToString()[:-size]
+    return text.SerializeToString() + model + vector

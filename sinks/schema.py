@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from itertools import chain, repeat
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
+
+from sinks.rows import KEY_BYTES, row_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from operators.encoding import Encoded
-    from operators.records import Lane, OutcomeBatch
+    from sinks.rows import Rows
 
-__all__ = [
-    "ARROW_TYPES",
-    "FENCE_KEY",
-    "KEY_BYTES",
-    "Stamp",
-    "TableRow",
-    "TableSchema",
-    "row_key",
-    "table_rows",
-    "winning_heads",
-]
+__all__ = ["ARROW_TYPES", "FENCE_KEY", "TableSchema", "one_of"]
+
+Value = TypeVar("Value")
 
 ARROW_TYPES: Final[Mapping[str, pa.DataType]] = {
     "string": pa.string(),
@@ -38,113 +32,16 @@ ARROW_TYPES: Final[Mapping[str, pa.DataType]] = {
 }
 """The Arrow type of each type that a metadata column can have."""
 
-KEY_BYTES: Final = 16
-
 FENCE_KEY: Final = bytes(KEY_BYTES)
 """The key of the fence row, which no document can have but by a chance of 2^-128."""
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
 
 
-def row_key(identity: str, chunk: int = 0) -> bytes:
-    """The key of a document's chunk: 16 bytes, which merge twice as fast as the id itself."""
-    salt = chunk.to_bytes(4, "little") if chunk else b""
-    return blake2b(identity.encode(), digest_size=KEY_BYTES, salt=salt).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Which write a row is of."""
-
-    lane: Lane
-    offset: int
-    event_time: int
-
-    def beats(self, other: Stamp) -> bool:
-        """Whether this write wins over another of the same document.
-
-        Within a lane the later offset wins; across lanes, after a topic was repartitioned, the
-        later timestamp does.
-        """
-        if self.lane == other.lane:
-            return self.offset > other.offset
-        mine = (self.event_time, self.lane.partition, self.lane.topic)
-        return mine > (other.event_time, other.lane.partition, other.lane.topic)
-
-
-@dataclass(frozen=True, slots=True)
-class TableRow:
-    """One row to merge: a chunk of an embedding, or a tombstone.
-
-    Attributes:
-        key: The row's key.
-        stamp: Which write it is of.
-        chunk: The number of its chunk.
-        batch: Holds the write's outcome.
-        index: Where it stands in the batch.
-    """
-
-    key: bytes
-    stamp: Stamp
-    chunk: int
-    batch: OutcomeBatch
-    index: int
-
-    @property
-    def id(self) -> str:
-        """The document's id."""
-        return self.batch.ids[self.index]
-
-    @property
-    def encoded(self) -> Encoded | None:
-        """The document's vectors; None for a deleted one."""
-        return self.batch.encoded[self.index]
-
-    @property
-    def chunks(self) -> int:
-        """How many rows its document has; a tombstone is one."""
-        encoded = self.encoded
-        return 1 if encoded is None else len(encoded.vectors)
-
-    def with_chunk(self, chunk: int) -> TableRow:
-        """The row of another chunk of its document."""
-        return replace(self, key=row_key(self.id, chunk), chunk=chunk)
-
-    @property
-    def deleted(self) -> bool:
-        """Whether the row is a tombstone."""
-        return self.encoded is None
-
-
-def winning_heads(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
-    """The first rows of the documents in some batches: of a document only the winning write."""
-    winners: dict[str, tuple[OutcomeBatch, int]] = {}
-    for batch in batches:
-        for index, identity in enumerate(batch.ids):
-            if index in batch.dead:
-                continue
-            held = winners.get(identity)
-            if held is None or _beats(batch, index, held):
-                winners[identity] = (batch, index)
-    return [
-        TableRow(row_key(identity), _stamp(batch, index), 0, batch, index)
-        for identity, (batch, index) in winners.items()
-    ]
-
-
-def _beats(batch: OutcomeBatch, index: int, held: tuple[OutcomeBatch, int]) -> bool:
-    """Whether a write wins over the one held: `Stamp.beats`, quick where both are of one batch."""
-    return batch is held[0] or _stamp(batch, index).beats(_stamp(*held))
-
-
-def _stamp(batch: OutcomeBatch, index: int) -> Stamp:
-    return Stamp(batch.lane, batch.offsets[index], batch.event_times[index])
-
-
-def table_rows(batches: Iterable[OutcomeBatch]) -> list[TableRow]:
-    """The rows of all chunks of the documents in some batches: each key once."""
-    heads = winning_heads(batches)
-    return [head.with_chunk(chunk) for head in heads for chunk in range(head.chunks)]
+def one_of(ids: Iterable[str]) -> str:
+    """The condition, in Lance's SQL, that a row is of one of those documents."""
+    quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
+    return f"id IN ({quoted})"
 
 
 @dataclass(frozen=True)
@@ -211,28 +108,28 @@ class TableSchema:
             f"(source.event_time = target.event_time AND {tie})))"
         )
 
-    def rows(self, rows: Sequence[TableRow]) -> pa.Table:
+    def rows(self, rows: Sequence[Rows]) -> pa.Table:
         """Rows as an Arrow table; vectors are copied as blocks, never number by number."""
-        gone = [r.deleted for r in rows]
+        ids = _joined(r.of(r.batch.ids) for r in rows)
+        chunks = _joined(r.chunks for r in rows)
+        encoded = _joined(r.of(r.batch.encoded) for r in rows)
+        gone = [one is None for one in encoded]
         columns: dict[str, Any] = {
-            "id": [r.id for r in rows],
-            "vector": self._vectors(rows, gone),
-            "text": [None if d else _text(r) for r, d in zip(rows, gone, strict=True)],
-            **self._metadata(rows, gone),
-            "event_time": [r.stamp.event_time for r in rows],
-            "embedded_at": [r.batch.embedded_at for r in rows],
-            "model": [self.model_name] * len(rows),
-            "tokens": [0 if d else _tokens(r) for r, d in zip(rows, gone, strict=True)],
-            "truncated": [
-                not d and r.encoded is not None and r.encoded.truncated
-                for r, d in zip(rows, gone, strict=True)
-            ],
-            "source_topic": [r.stamp.lane.topic for r in rows],
-            "source_partition": [r.stamp.lane.partition for r in rows],
-            "source_offset": [r.stamp.offset for r in rows],
+            "id": ids,
+            "vector": self._vectors(encoded, chunks, gone),
+            "text": _texts(_joined(r.of(r.batch.texts) for r in rows), encoded, chunks),
+            **self._metadata(rows),
+            "event_time": _joined(r.of(r.batch.event_times) for r in rows),
+            "embedded_at": _joined(repeat(r.batch.embedded_at, len(r)) for r in rows),
+            "model": [self.model_name] * len(ids),
+            "tokens": _tokens(encoded, chunks),
+            "truncated": [one is not None and one.truncated for one in encoded],
+            "source_topic": _joined(repeat(r.batch.lane.topic, len(r)) for r in rows),
+            "source_partition": _joined(repeat(r.batch.lane.partition, len(r)) for r in rows),
+            "source_offset": _joined(r.of(r.batch.offsets) for r in rows),
             "deleted": gone,
-            "chunk": [r.chunk for r in rows],
-            "key": [r.key for r in rows],
+            "chunk": chunks,
+            "key": list(map(row_key, ids, chunks)),
         }
         return self._table(columns)
 
@@ -293,42 +190,63 @@ class TableSchema:
         ]
         return pa.Table.from_arrays(arrays, schema=self.arrow)
 
-    def _vectors(self, rows: Sequence[TableRow], gone: Sequence[bool]) -> pa.Array:
-        matrix = np.zeros((len(rows), self.dimension), np.float32)
-        for index, (row, deleted) in enumerate(zip(rows, gone, strict=True)):
-            encoded = row.encoded
-            if not deleted and encoded is not None:
-                matrix[index] = encoded.vectors[row.chunk]
+    def _vectors(
+        self, encoded: Sequence[Encoded | None], chunks: Sequence[int], gone: Sequence[bool]
+    ) -> pa.Array:
+        nothing = np.zeros((1, self.dimension), np.float32)
+        if any(chunks):
+            blocks = [
+                nothing if one is None else one.vectors[chunk : chunk + 1]
+                for one, chunk in zip(encoded, chunks, strict=True)
+            ]
+        else:
+            blocks = [nothing if one is None else one.vectors[:1] for one in encoded]
+        numbers = np.concatenate(blocks).reshape(-1) if blocks else nothing[:0].reshape(-1)
         return pa.FixedSizeListArray.from_arrays(
-            pa.array(matrix.reshape(-1)), self.dimension, mask=pa.array(gone, pa.bool_())
+            pa.array(numbers), self.dimension, mask=pa.array(gone, pa.bool_())
         )
 
-    def _metadata(self, rows: Sequence[TableRow], gone: Sequence[bool]) -> dict[str, list[Any]]:
+    def _metadata(self, rows: Sequence[Rows]) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {
-            name: [
-                None
-                if d or name not in r.batch.metadata.typed
-                else r.batch.metadata.typed[name][r.index]
-                for r, d in zip(rows, gone, strict=True)
-            ]
+            name: _joined(
+                r.of(r.batch.metadata.typed[name])
+                if name in r.batch.metadata.typed
+                else repeat(None, len(r))
+                for r in rows
+            )
             for name in self.columns
         }
-        columns["metadata"] = [
-            None if d else r.batch.metadata.rest[r.index] for r, d in zip(rows, gone, strict=True)
-        ]
+        columns["metadata"] = _joined(r.of(r.batch.metadata.rest) for r in rows)
         return columns
 
 
-def _text(row: TableRow) -> str | None:
+def _joined(columns: Iterable[Iterable[Value]]) -> list[Value]:
+    return list(chain.from_iterable(columns))
+
+
+def _texts(
+    texts: list[str | None], encoded: Sequence[Encoded | None], chunks: Sequence[int]
+) -> list[str | None]:
     """The first chunk's row has the whole text, a further one its own piece."""
-    text, encoded = row.batch.texts[row.index], row.encoded
-    if not row.chunk or text is None or encoded is None:
-        return text
-    start, end = encoded.spans[row.chunk]
-    return text[start:end]
+    for index in _further(chunks):
+        text, own = texts[index], encoded[index]
+        assert text is not None
+        assert own is not None
+        start, end = own.spans[chunks[index]]
+        texts[index] = text[start:end]
+    return texts
 
 
-def _tokens(row: TableRow) -> int:
-    encoded = row.encoded
-    assert encoded is not None
-    return encoded.tokens if not row.chunk else encoded.chunk_tokens[row.chunk]
+def _tokens(encoded: Sequence[Encoded | None], chunks: Sequence[int]) -> list[int]:
+    """The first chunk's row has those of the whole text, a further one its own."""
+    tokens = [0 if one is None else one.tokens for one in encoded]
+    for index in _further(chunks):
+        own = encoded[index]
+        assert own is not None
+        tokens[index] = own.chunk_tokens[chunks[index]]
+    return tokens
+
+
+def _further(chunks: Sequence[int]) -> list[int]:
+    """The indices of rows that are not their document's first."""
+    return [index for index, chunk in enumerate(chunks) if chunk] if any(chunks) else []

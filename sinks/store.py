@@ -16,7 +16,7 @@ import pyarrow as pa
 from operators.current import CurrentRow
 from operators.encoding import Encoded
 from sinks.errors import SinkError
-from sinks.schema import FENCE_KEY, TableSchema
+from sinks.schema import FENCE_KEY, TableSchema, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -184,12 +184,11 @@ class TableStore:
         Raises:
             SinkError: The table can't be read.
         """
-        quoted = ", ".join("'" + identity.replace("'", "''") + "'" for identity in ids)
         dataset = self.open()
         with self.reading():
             found = dataset.to_table(
                 columns=["id", "vector", "text", "tokens", "truncated", "chunk"],
-                filter=f"id IN ({quoted}) AND NOT deleted",
+                filter=f"{one_of(ids)} AND NOT deleted",
             )
         return _current(found)
 

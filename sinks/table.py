@@ -13,7 +13,7 @@ from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.pace import Pace
 from sinks.remote import RemoteWriter
-from sinks.schema import table_rows
+from sinks.rows import table_rows
 from sinks.seam import check_seam
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["TablePartitionSink", "TableSink"]
 
-COMMIT_ROWS: Final = 5000
+COMMIT_ROWS: Final = 10_000
 """The most rows in one commit, where a backlog of windows waits for one."""
 
 PACE_SHARE: Final = 0.4

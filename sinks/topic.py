@@ -20,7 +20,7 @@ from sinks.errors import SinkError
 from sinks.seam import check_seam
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from confluent_kafka import Consumer, Producer
 
@@ -211,15 +211,14 @@ class LaneWriter:
 
     def _commit(self, batches: Sequence[OutcomeBatch]) -> None:
         started = time.monotonic()
-        records = [r for batch in batches for r in self._writing.encoder.records(batch)]
-        self._transact(records, batches[-1].end)
+        self._transact(batches, batches[-1].end)
         self._done = batches[-1].end
         self._writing.board.post("topic", self._lane.key, batches[-1].end)
         self._writing.metrics.committed("topic", batches, time.monotonic() - started)
         log.debug("committed", stage="topic", lane=str(self._lane), records=count(batches))
 
-    def _transact(self, records: Sequence[OutputRecord], next_offset: int) -> None:
-        """Commit records and progress together.
+    def _transact(self, batches: Sequence[OutcomeBatch], next_offset: int) -> None:
+        """Commit outcomes and progress together.
 
         As librdkafka says to: abort and begin again where it asks for that, repeat a step where
         it can be repeated, give up otherwise.
@@ -227,7 +226,9 @@ class LaneWriter:
         while True:
             try:
                 self._producer.begin_transaction()
-                self._produce(records)
+                # Each record is made as it is produced: only librdkafka holds all of them.
+                for batch in batches:
+                    self._produce(self._writing.encoder.records(batch))
                 self._step(lambda: self._send_offset(next_offset))
                 self._step(lambda: self._producer.commit_transaction(STEP_TIMEOUT_S))
             except KafkaException as error:
@@ -236,7 +237,7 @@ class LaneWriter:
                 self._kept_alive = time.monotonic()
                 return
 
-    def _produce(self, records: Sequence[OutputRecord]) -> None:
+    def _produce(self, records: Iterable[OutputRecord]) -> None:
         produce = self._producer.produce
         for topic, key, value, headers in records:
             while True:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from typing import TYPE_CHECKING, Final, cast
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import structlog
 from confluent_kafka import KafkaError, Message, TopicPartition
@@ -14,6 +16,8 @@ from sources.budget import LANE_AHEAD_BYTES
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from confluent_kafka import Consumer
 
     from clients.kafka import KafkaConfig
@@ -65,7 +69,8 @@ class LaneReader:
         self._config = config
         self._away = False
         self._consumer: Consumer = config.consumer(**_settings(ahead), error_cb=self._on_error)
-        self._events: deque[tuple[Message, int]] = deque()
+        self._events: deque[_Records | _Event] = deque()
+        self._count = 0
         self._held = 0
         self._next = 0
 
@@ -117,7 +122,7 @@ class LaneReader:
             SourceError: The lane can't be read on from here.
         """
         # By bytes too: a batch takes one large record, where the client gives hundreds.
-        if len(self._events) < room and self._held < BATCH_BYTES:
+        if self._count < room and self._held < BATCH_BYTES:
             self._fetch()
         return self._batch(room)
 
@@ -135,34 +140,34 @@ class LaneReader:
         log.debug("consumer", lane=str(self.lane), error=error.str())
 
     def _fetch(self) -> None:
-        for message in self._consumer.consume(FETCH_RECORDS, timeout=0):
-            size = _size(message) if message.error() is None else 0
-            self._events.append((message, size))
-            self._held += size
+        for event in _events(self._consumer.consume(FETCH_RECORDS, timeout=0)):
+            self._events.append(event)
+            if isinstance(event, _Records):
+                self._count += len(event.offsets)
+                self._held += event.ends[-1]
 
     def _batch(self, room: int) -> RecordBatch | None:
-        taken: list[Message] = []
-        total = 0
+        taken = _Columns()
         end = self._next
         events = self._events
-        while events and len(taken) < room:
-            message, size = events[0]
-            error = message.error()
-            if error is not None:
-                end = max(end, self._passed(message, error))
+        while events:
+            event = events[0]
+            if not isinstance(event, _Records):
+                end = max(end, self._passed(*event))
+            elif taken.offsets:
+                break
             else:
-                if taken and total + size > BATCH_BYTES:
+                taken = event.take(room)
+                end = max(end, taken.offsets[-1] + 1)
+                if event.taken < len(event.offsets):
                     break
-                total += size
-                taken.append(message)
             events.popleft()
-        self._held -= total
-        if taken:
-            end = max(end, _offset(taken[-1]) + 1)
+        self._count -= len(taken.offsets)
+        self._held -= taken.size
         if end == self._next:
             return None
         start, self._next = self._next, end
-        return _columns(self.lane, start, end, taken, total, drained=not events)
+        return RecordBatch(self.lane, start, end, *taken[:-1], not events, taken.size)
 
     def _passed(self, message: Message, error: KafkaError) -> int:
         """The next offset that an event which is no record stands for."""
@@ -181,36 +186,79 @@ class LaneReader:
         return -1
 
 
+class _Columns(NamedTuple):
+    """Some records, as columns, and their bytes."""
+
+    offsets: Sequence[int] = ()
+    timestamps: Sequence[int] = ()
+    keys: Sequence[bytes | None] = ()
+    values: Sequence[bytes | None] = ()
+    headers: Sequence[Headers] = ()
+    size: int = 0
+
+
+_Event = tuple[Message, KafkaError]
+"""What the client gives that is no record."""
+
+
+class _Records:
+    """Records that the client gave at once, as columns, and how many of them have been taken.
+
+    Args:
+        messages: At least one.
+    """
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.taken = 0
+        self.offsets = cast("list[int]", list(map(Message.offset, messages)))
+        self._timestamps = [max(0, stamp) for _, stamp in map(Message.timestamp, messages)]
+        self._keys = cast("list[bytes | None]", list(map(Message.key, messages)))
+        self._values = cast("list[bytes | None]", list(map(Message.value, messages)))
+        self._headers = list(map(_headers, map(Message.headers, messages)))
+        # The bytes of each record and all before it.
+        self.ends = list(accumulate(map(_size, self._keys, self._values, self._headers)))
+
+    def take(self, room: int) -> _Columns:
+        """The next records: so many, unless they have too many bytes; at least one."""
+        first, ends = self.taken, self.ends
+        before = ends[first - 1] if first else 0
+        last = min(first + room, len(ends))
+        last = max(first + 1, bisect_right(ends, before + BATCH_BYTES, first, last))
+        self.taken = last
+        return _Columns(
+            self.offsets[first:last],
+            self._timestamps[first:last],
+            self._keys[first:last],
+            self._values[first:last],
+            self._headers[first:last],
+            ends[last - 1] - before,
+        )
+
+
+def _events(messages: Sequence[Message]) -> Iterator[_Records | _Event]:
+    """What the client gave, in its order, with the records between other events together."""
+    first = 0
+    for index, error in enumerate(map(Message.error, messages)):
+        if error is not None:
+            if first < index:
+                yield _Records(messages[first:index])
+            yield messages[index], error
+            first = index + 1
+    if first < len(messages):
+        yield _Records(messages[first:])
+
+
 def _offset(message: Message) -> int:
     offset = message.offset()
     assert offset is not None
     return offset
 
 
-def _size(message: Message) -> int:
+def _size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """The bytes of a record's key, value and headers."""
-    key = message.key()
-    headers = sum(len(name) + len(value or b"") for name, value in _headers(message))
-    return len(message) + (len(key) if key else 0) + headers
+    size = (len(key) if key else 0) + (len(value) if value else 0)
+    return size + sum(len(name) + len(held or b"") for name, held in headers) if headers else size
 
 
-def _columns(
-    lane: Lane, start: int, end: int, messages: list[Message], size: int, *, drained: bool
-) -> RecordBatch:
-    return RecordBatch(
-        lane,
-        start,
-        end,
-        offsets=[_offset(m) for m in messages],
-        timestamps=[max(0, m.timestamp()[1]) for m in messages],
-        keys=[m.key() for m in messages],
-        values=[m.value() for m in messages],
-        headers=[_headers(m) for m in messages],
-        drained=drained,
-        size=size,
-    )
-
-
-def _headers(message: Message) -> Headers:
-    headers = message.headers()
+def _headers(headers: object) -> Headers:
     return tuple(cast("list[tuple[str, bytes | None]]", headers)) if headers else ()

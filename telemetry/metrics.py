@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter as Counting
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from telemetry.histogram import BatchHistogram
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from operators.records import OutcomeBatch
+    from operators.records import Outcome, OutcomeBatch
 
 __all__ = ["Metrics"]
 
@@ -128,19 +129,20 @@ class Metrics:
         """A sink has committed batches, in so many seconds."""
         latency = self.send_latency if sink == "topic" else self.upsert_latency
         latency.observe(seconds * 1000)
-        now_ms = time.time() * 1000
+        stamps = np.fromiter(chain.from_iterable(b.timestamps for b in batches), np.float64)
+        ages = np.maximum(time.time() * 1000 - stamps, 0.0)
+        self.freshness.observe(sink, ages)
+        verdict = self._watch.judge(sink, ages)
+        self.late.labels(sink).inc(verdict.late)
+        self.missed.labels(sink).set(verdict.missed)
+        outcomes: Counting[Outcome] = Counting()
         for batch in batches:
-            ages = np.maximum(now_ms - np.array(batch.timestamps, dtype=np.float64), 0.0)
-            self.freshness.observe(sink, ages)
-            verdict = self._watch.judge(sink, ages)
-            self.late.labels(sink).inc(verdict.late)
-            self.missed.labels(sink).set(verdict.missed)
-            outcomes = Counting(map(batch.outcome, range(len(batch))))
-            for outcome, number in outcomes.items():
-                self.sent.labels(sink, outcome.name.lower()).inc(number)
-            if sink == "topic":
-                for dead in batch.dead.values():
-                    self.dead_letters.labels(dead.code).inc()
+            outcomes.update(batch.outcomes())
+        for outcome, number in outcomes.items():
+            self.sent.labels(sink, outcome.name.lower()).inc(number)
+        if sink == "topic":
+            for dead in chain.from_iterable(batch.dead.values() for batch in batches):
+                self.dead_letters.labels(dead.code).inc()
 
 
 class _Cores:

@@ -177,7 +177,8 @@ def _errors(model: onnx.ModelProto, fitted: Sequence[Fitted], batches: _Batches)
 
 def _vectors(model: onnx.ModelProto, batches: _Batches) -> NDArray[np.float64]:
     """The trial texts' vectors: float64 [texts, dimension], as rounding would hide the errors."""
-    runtime = OnnxRuntime(model.SerializeToString())
+    # Exact, or the processor that this runs on would decide what is fit for all others.
+    runtime = OnnxRuntime(model.SerializeToString(), exact=True)
     found = np.concatenate([runtime.run(*call) for call in batches.trials]).astype(np.float64)
     unit: NDArray[np.float64] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return unit

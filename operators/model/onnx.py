@@ -25,12 +25,14 @@ class OnnxRuntime:
 
     Args:
         graph: a bundle's graph, as a file or as its bytes.
+        exact: computes what is in int8 in floats, and so the same on all processors. Those without
+            instructions for it (VNNI) add up products in 16 bits, which may overflow.
 
     Raises:
         ModelError: the graph can't be loaded.
     """
 
-    def __init__(self, graph: Path | bytes) -> None:
+    def __init__(self, graph: Path | bytes, *, exact: bool = False) -> None:
         options = onnxruntime.SessionOptions()
         # One thread, and parallelism by processes: threads of one call lose a fifth of the work.
         options.intra_op_num_threads = 1
@@ -39,6 +41,8 @@ class OnnxRuntime:
         # Shapes vary all the time, so an arena would keep the largest of each for ever.
         options.enable_cpu_mem_arena = False
         options.log_severity_level = _FATAL_ONLY
+        if exact:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         try:
             self._session = onnxruntime.InferenceSession(
                 graph if isinstance(graph, bytes) else str(graph),

@@ -8,7 +8,8 @@ import pytest
 
 from operators.encoding import Encoded
 from operators.records import Kind, Lane
-from sinks.schema import TableSchema, table_rows
+from sinks.rows import table_rows
+from sinks.schema import TableSchema
 from sinks.search import Query, find
 from tests.cli.conftest import headrace
 from tests.samples import Fields, Row, outcomes

@@ -163,6 +163,9 @@ def test_documents_of_several_chunks(broker: Broker, tmp_path: Path) -> None:
         "HEADRACE_MODEL__MAX_CHUNKS": "4",
         "HEADRACE_MODEL__MAX_TOKENS": "32",
         "HEADRACE_MODEL__CHUNK_OVERLAP": "8",
+        # A bundle of its own, for which `auto` would measure every runtime first.
+        "HEADRACE_MODEL__RUNTIME": "onnxruntime",
+        "HEADRACE_MODEL__PRECISION": "fp32",
     }
     with Pipeline(broker, tmp_path, partitions=1, settings=settings) as pipeline:
         long = " ".join(f"word{number}" for number in range(60))

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from sys import getsizeof
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.cache import ENTRY_BYTES, EncodingCache
+from operators.cache import ENTRY_BYTES, SHORT_TEXT, EncodingCache
 from tests.samples import encoded
 
 ROOM = 1 << 20
@@ -65,8 +66,23 @@ def test_keeps_no_view_into_a_whole_inference() -> None:
     assert not kept.vectors.any()
 
 
-@given(st.sets(st.text(), min_size=2, max_size=20))
+@given(st.sets(st.text() | st.text("ab", min_size=60, max_size=80), min_size=2, max_size=20))
 def test_fingerprints_tell_texts_apart(texts: set[str]) -> None:
-    """Each text has 16 bytes of its own."""
-    assert len({EncodingCache.fingerprint(text) for text in texts}) == len(texts)
-    assert {len(EncodingCache.fingerprint(text)) for text in texts} == {16}
+    """Each text has one of its own, of few bytes however long it is."""
+    fingerprints = {EncodingCache.fingerprint(text) for text in texts}
+    assert len(fingerprints) == len(texts)
+    assert max(map(getsizeof, fingerprints)) <= getsizeof("x" * SHORT_TEXT)
+
+
+@given(st.lists(st.sampled_from("abcdef"), unique=True), st.lists(st.sampled_from("abcdef")))
+def test_many_are_looked_up_as_one_by_one(held: list[str], asked: list[str]) -> None:
+    """Asking for several texts at once gives and keeps what asking for each would."""
+    one, other = EncodingCache(3, ROOM), EncodingCache(3, ROOM)
+    for text in held:
+        one.put(text, encoded(text))
+        other.put(text, encoded(text))
+    found = [one.get(text) is not None for text in asked]
+    assert [e is not None for e in other.get_all(asked)] == found
+    for cache in (one, other):
+        cache.put("new", encoded("new"))
+    assert [one.get(t) is None for t in held] == [other.get(t) is None for t in held]

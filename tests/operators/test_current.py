@@ -21,7 +21,7 @@ def test_never_forgets_what_the_table_may_lack(
     for end, (identity, text, settled) in enumerate(steps, start=1):
         written = min(end - 1, written + settled)
         view.advance(end, written)
-        view.put(identity, None if text is None else CurrentRow(text, None))
+        view.put({identity: None if text is None else CurrentRow(text, None)})
         last[identity] = (end, text)
         for other, (changed, expected) in last.items():
             assert other in view or changed <= written
@@ -40,7 +40,7 @@ def test_keeps_nothing_written_without_room(steps: list[tuple[str, str | None, i
         written = min(end - 1, written + settled)
         view.advance(end, written)
         assert {i for i in "abcd" if i in view} == {i for i, e in last.items() if e > written}
-        view.put(identity, None if text is None else CurrentRow(text, None))
+        view.put({identity: None if text is None else CurrentRow(text, None)})
         last[identity] = end
 
 
@@ -52,4 +52,4 @@ def test_what_is_kept_is_bounded_by_bytes(sizes: list[int], kept: int) -> None:
         view.advance(number + 1, number)
         held = [i for i in range(number) if str(i) in view]
         assert sum(sizes[i] for i in held) <= kept
-        view.put(str(number), CurrentRow("x" * size, None))
+        view.put({str(number): CurrentRow("x" * size, None)})

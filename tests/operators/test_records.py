@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators.records import Lane, OutcomeBatch, count
+from operators.records import Lane, Outcome, OutcomeBatch, count
 from tests.samples import (
     Row,
     dead_letter,
@@ -110,7 +110,14 @@ def test_a_batch_comes_back_from_another_process(kinds: list[str]) -> None:
 
 def test_outcomes_follow_from_kinds_and_dead_letters() -> None:
     """An upsert gives an embedding, a deletion a tombstone, whatever is rejected a dead letter."""
-    batch = outcomes([embedding("a"), tombstone("b"), dead_letter()])
-    assert [batch.outcome(i).name for i in range(3)] == ["EMBEDDING", "TOMBSTONE", "DEAD_LETTER"]
+    rows = [embedding("a"), tombstone("b"), dead_letter(), embedding("c")]
+    rejected = replace(tombstone("d"), dead=dead_letter().dead)
+    assert outcomes(rows).outcomes() == {
+        Outcome.EMBEDDING: 2,
+        Outcome.TOMBSTONE: 1,
+        Outcome.DEAD_LETTER: 1,
+    }
+    batch = outcomes([rejected, tombstone("b")])
+    assert batch.outcomes() == {Outcome.TOMBSTONE: 1, Outcome.DEAD_LETTER: 1}
     assert not batch.has_patch
     assert outcomes([embedding("a", patch=True)]).has_patch

@@ -39,7 +39,11 @@ def server(environment: dict[str, str], port: int, log: Path, *arguments: str) -
         except httpx.TransportError:
             return False
 
-    until(answers, 60)
+    try:
+        until(answers, 100)
+    except BaseException:
+        child.kill()
+        raise
     return child
 
 

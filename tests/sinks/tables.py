@@ -10,7 +10,8 @@ from recovery.watchdog import Watchdog
 from sinks.maintenance import Upkeep
 from sinks.pace import Pace
 from sinks.protocol import Opened, Written
-from sinks.schema import TableSchema, table_rows
+from sinks.rows import table_rows
+from sinks.schema import TableSchema
 from sinks.store import TableStore
 from sinks.table import TablePartitionSink
 from sinks.writer import TableWriter

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import struct
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pytest
 
 from headrace.v1.embedding_pb2 import Embedding
 from operators.records import Lane, Original
-from sinks.messages import MessageEncoder, OutputRecord
+from sinks.messages import MessageEncoder
 from tests.samples import DIMENSION, Fields, Row, dead_letter, embedding, outcomes, tombstone
+
+if TYPE_CHECKING:
+    from sinks.messages import OutputHeaders
 
 LANE = Lane("docs", 3)
 
@@ -19,13 +22,20 @@ def encoder(dtype: Literal["float32", "float16"] = "float32") -> MessageEncoder:
     return MessageEncoder("embeddings", "dead", dtype, "some/model", "f1")
 
 
-def only(
-    row: Row, writer: MessageEncoder, *, offset: int = 0, embedded_at: int = 0
-) -> OutputRecord:
+class Made(NamedTuple):
+    """A record with names for its parts."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: OutputHeaders
+
+
+def only(row: Row, writer: MessageEncoder, *, offset: int = 0, embedded_at: int = 0) -> Made:
     """The record of one outcome."""
     batch = outcomes([row], offset, lane=LANE, embedded_at=embedded_at)
     [record] = writer.records(batch)
-    return record
+    return Made(*record)
 
 
 def test_embedding() -> None:
@@ -112,7 +122,7 @@ def test_dead_letter() -> None:
 def test_one_record_for_each_outcome() -> None:
     """A batch gives as many records as it has outcomes, in its order and at its offsets."""
     batch = outcomes([tombstone("a"), dead_letter(), tombstone("b")], lane=LANE, offsets=[1, 5, 6])
-    records = list(encoder().records(batch))
+    records = [Made(*record) for record in encoder().records(batch)]
     assert [record.topic for record in records] == ["embeddings", "dead", "embeddings"]
     sources = [dict(record.headers)["headrace-source"] for record in records]
     assert sources == [b"docs/3/1", b"docs/3/5", b"docs/3/6"]

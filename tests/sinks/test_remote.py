@@ -17,7 +17,7 @@ from sinks.errors import SinkError, WriterLostError
 from sinks.pace import Pace
 from sinks.protocol import Opening
 from sinks.remote import RemoteWriter
-from sinks.schema import table_rows
+from sinks.rows import table_rows
 from sinks.table import TablePartitionSink
 from telemetry.metrics import Metrics
 from tests.samples import LANE, embedding, outcomes, tombstone, until

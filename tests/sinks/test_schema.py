@@ -2,19 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-from hypothesis import given
-from hypothesis import strategies as st
 
 from operators.documents import COLUMN_TYPES
-from operators.records import Lane
-from sinks.schema import ARROW_TYPES, FENCE_KEY, Stamp, TableSchema, row_key, table_rows
+from sinks.rows import row_key, table_rows
+from sinks.schema import ARROW_TYPES, TableSchema
 from tests.samples import (
     DIMENSION,
-    LANE,
     Fields,
-    dead_letter,
     embedding,
-    encoded,
     outcomes,
     tombstone,
 )
@@ -58,15 +53,6 @@ def test_several_topics_add_one_column() -> None:
 def test_every_column_type_has_an_arrow_type() -> None:
     """What the decoder takes as a column's type, the table can store."""
     assert set(ARROW_TYPES) == set(COLUMN_TYPES)
-
-
-@given(st.sets(st.tuples(st.text(), st.integers(0, 40)), max_size=30))
-def test_keys_are_apart(rows: set[tuple[str, int]]) -> None:
-    """Each document's chunk has a key of 16 bytes of its own, none that of the fence row."""
-    keys = {row_key(*row) for row in rows}
-    assert len(keys) == len(rows)
-    assert all(len(key) == 16 for key in keys)
-    assert FENCE_KEY not in keys
 
 
 def test_values_stand_in_their_columns() -> None:
@@ -129,50 +115,9 @@ def test_chunks_are_rows() -> None:
     assert {r["source_offset"] for r in found} == {5}
 
 
-def test_dead_letters_make_no_row() -> None:
-    """A dead letter is in its topic, never in the table."""
-    assert table_rows([outcomes([dead_letter(), tombstone("a")])])[0].id == "a"
-
-
-def test_a_batch_has_each_key_once() -> None:
-    """Of a key's writes in a commit only the last offset's goes to the table."""
-    batches = [outcomes([embedding("a", "1"), embedding("b"), tombstone("a")]), outcomes([], 3)]
-    batches.append(outcomes([embedding("a", "2")], 3))
-    rows = table_rows(batches)
-    assert sorted((r.id, r.stamp.offset) for r in rows) == [("a", 3), ("b", 1)]
-
-
-STAMPS = st.builds(
-    Stamp,
-    lane=st.builds(Lane, st.sampled_from(["s", "t"]), st.integers(0, 2)),
-    offset=st.integers(0, 5),
-    event_time=st.integers(0, 3),
-)
-
-
-@given(STAMPS, STAMPS)
-def test_one_of_two_wins(one: Stamp, other: Stamp) -> None:
-    """Of two writes of a key one wins, whichever is asked; none wins over itself."""
-    same = one.lane == other.lane and one.offset == other.offset
-    assert one.beats(other) + other.beats(one) == (0 if same else 1)
-    if one.lane == other.lane:
-        assert one.beats(other) == (one.offset > other.offset)
-    elif one.event_time != other.event_time:
-        assert one.beats(other) == (one.event_time > other.event_time)
-
-
 def test_fence_row() -> None:
     """The fence row has null id, zero key, `deleted`, and its progress in `metadata`."""
     [row] = TableSchema(DIMENSION, COLUMNS, "m").fence('{"a":1}', 6, 0).to_pylist()
     assert (row["id"], row["key"], row["deleted"]) == (None, bytes(16), True)
     assert (row["metadata"], row["source_offset"]) == ('{"a":1}', 6)
     assert row["vector"] is None
-
-
-def test_lane_of_a_row() -> None:
-    """A row knows the lane it came from."""
-    other = Lane("documents", 4)
-    [row] = table_rows([outcomes([embedding("a")], 9, lane=other)])
-    assert (row.stamp.lane, row.stamp.offset) == (other, 9)
-    assert row.stamp.lane != LANE
-    assert encoded("x").vectors.dtype == np.float32

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,7 +16,7 @@ from harness.broker import Broker
 from operators.records import Lane, RecordBatch
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
-from sources import watch
+from sources import kafka, watch
 from sources.budget import read_ahead
 from sources.kafka import KafkaPartition, KafkaSource, Reading, Worker
 from sources.watch import BrokerWatch
@@ -343,6 +344,27 @@ def test_rests_only_when_there_was_nothing(broker: Broker) -> None:
     send_values(broker, bench.topic, b"v")
     taken(part, lambda got: records(got) == 1)
     assert part.next_awake() is None
+    part.close()
+
+
+def test_a_quiet_lane_looks_less_often(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane to which nothing has come for a while rests longer, unless the model is at work."""
+    monkeypatch.setattr(kafka, "QUIET", timedelta(0))
+    bench = Bench(config_of(broker), topic_on(broker))
+    part = bench.part()
+    taken(part, lambda _: part.next_awake() is not None)
+
+    def rest() -> timedelta:
+        now = datetime.now(UTC)
+        assert part.next_batch() == []
+        awake = part.next_awake()
+        assert awake is not None
+        return awake - now
+
+    assert rest() >= kafka.LONG_REST
+    bench.model.is_idle = False
+    shortest = min(rest() for _ in range(20))
+    assert kafka.REST <= shortest < kafka.LONG_REST
     part.close()
 
 
