@@ -41,7 +41,7 @@ class Observed:
             await self._app(scope, receive, noting)
         finally:
             # The route's pattern, not the path: a label for each path would have no bound.
-            route = getattr(scope.get("route"), "path", NO_ROUTE)
+            route = getattr(scope.get("route"), "path_format", NO_ROUTE)
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             took = time.perf_counter() - began

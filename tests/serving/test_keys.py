@@ -3,13 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import json
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
 
+import jwt
 import pytest
 from jwt.exceptions import PyJWKClientConnectionError
 
+from serving.auth import tokens_of
 from serving.keys import RETRY_S, KeySet, KeysUnavailableError
-from tests.serving.test_auth import EC, RSA, jwk
+from serving.problems import ProblemError
+from tests.serving.services import settings_of
+from tests.serving.test_auth import EC, RSA, claims, jwk
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def issuing(document: dict[str, Any]) -> Iterator[str]:
+    """A server that has a key set for all; gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(document).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/keys"
+        server.shutdown()
+        thread.join()
+
+
+def test_over_http(tmp_path: Path) -> None:
+    """The keys are fetched from the URL of the settings, and judge the tokens."""
+    document = {"keys": [jwk(RSA, "a")]}
+    with issuing(document) as url:
+        found = tokens_of(settings_of(tmp_path, auth={"jwks_url": url}).auth)
+        assert found is not None
+        signed = jwt.encode(claims(), RSA, "RS256", headers={"kid": "a"})
+        assert asyncio.run(found.caller(signed)).subject == "u1"
+    with pytest.raises(ProblemError):
+        asyncio.run(found.caller(jwt.encode(claims(), EC, "ES256", headers={"kid": "a"})))
 
 
 class Issuer:
