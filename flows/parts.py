@@ -174,7 +174,17 @@ def _wire(
         batch.rows,
         timedelta(milliseconds=batch.wait_ms),
         TopicSink(lanes, writing),
-        TableSink(store, upkeep, model.max_chunks, batch.freshness_ms, board, watchdog, metrics),
+        TableSink(
+            store,
+            upkeep,
+            model.max_chunks,
+            batch.freshness_ms,
+            # Half of a lane's share, if one worker has all lanes.
+            max(1, source.max_in_flight // (2 * len(lanes))),
+            board,
+            watchdog,
+            metrics,
+        ),
     )
 
 

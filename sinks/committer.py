@@ -39,7 +39,8 @@ class Committer(Generic[Item]):
         watchdog: Watches each commit.
         rows: The most rows in one commit; a single larger item goes alone.
         pause: How long to rest after a commit that took so many seconds: what arrives meanwhile
-            shares the next one. Half as many rows as one may have end the rest at once.
+            shares the next one. Half as many rows as one may have end the rest at once, and so
+            does `hurry`.
         idle: Called in the thread, about once a second while nothing is queued.
         end: What ends the process when a commit fails.
     """
@@ -63,6 +64,7 @@ class Committer(Generic[Item]):
         self._pause = pause
         self._plenty = rows // 2
         self._queued = 0
+        self._hurried = False
         self._idle = idle
         self._end = end
         self._queue: deque[Item] = deque()
@@ -76,6 +78,12 @@ class Committer(Generic[Item]):
         with self._changed:
             self._queue.append(item)
             self._queued += self._weigh(item)
+            self._changed.notify()
+
+    def hurry(self) -> None:
+        """Begin the next commit without further rest."""
+        with self._changed:
+            self._hurried = True
             self._changed.notify()
 
     def close(self, timeout: float = 60.0) -> None:
@@ -122,9 +130,11 @@ class Committer(Generic[Item]):
     def _rest(self, seconds: float) -> None:
         with self._changed:
             if seconds > 0:
-                self._changed.wait_for(
-                    lambda: self._closing or self._queued >= self._plenty, seconds
-                )
+                self._changed.wait_for(self._has_plenty, seconds)
+            self._hurried = False
+
+    def _has_plenty(self) -> bool:
+        return self._closing or self._hurried or self._queued >= self._plenty
 
     def _take(self) -> tuple[list[Item], bool]:
         """The next items to commit together, after at most a second; whether it is closing."""

@@ -23,11 +23,21 @@ class Pace:
         share: The most of one core that commits and upkeep may take before they become rarer.
         longest_ms: The bound to which they may; also the pace of a flow that works off a backlog,
             which gains by large commits and has no row to show sooner.
+        lane_rows: As many rows of one lane as may wait: with more, it would soon have all in
+            flight that it may, and nothing to do until they are committed.
+
+    Attributes:
+        lane_rows: As given.
     """
 
     def __init__(
-        self, target_ms: float = 40.0, share: float = 0.3, longest_ms: float = 500.0
+        self,
+        target_ms: float = 40.0,
+        share: float = 0.3,
+        longest_ms: float = 500.0,
+        lane_rows: int = 1000,
     ) -> None:
+        self.lane_rows = lane_rows
         self._target = target_ms / 1000
         self._share = share
         self._longest = longest_ms / 1000

@@ -55,6 +55,7 @@ class TableSink(FixedPartitionedSink[Window, None]):
     upkeep: Upkeep
     max_chunks: int
     freshness_ms: float
+    lane_rows: int
     board: Board
     watchdog: Watchdog
     metrics: Metrics
@@ -75,7 +76,7 @@ class TableSink(FixedPartitionedSink[Window, None]):
     ) -> TablePartitionSink:
         """Open the table for writing."""
         writer = ending(RemoteWriter.open)(self.store, self.upkeep, self.max_chunks)
-        pace = Pace(PACE_SHARE * self.freshness_ms)
+        pace = Pace(PACE_SHARE * self.freshness_ms, lane_rows=self.lane_rows)
         return TablePartitionSink(
             writer, self.store.schema, pace, self.board, self.watchdog, self.metrics
         )
@@ -113,6 +114,8 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self._floor = dict(writer.opened.progress)
         metrics.index_size.set(writer.opened.rows)
         self._next: dict[str, int] = {}
+        # The next offset of each lane when the last commit began.
+        self._begun: dict[str, int] = {}
         self._committer: Committer[OutcomeBatch] = Committer(
             "table commit",
             self._commit,
@@ -146,6 +149,8 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         fresh = batch.since(self._floor.get(lane, -1))
         if fresh is not None:
             self._committer.put(fresh)
+            if batch.end - self._begun.setdefault(lane, fresh.start) > self._pace.lane_rows:
+                self._committer.hurry()
 
     def _commit(self, batches: Sequence[OutcomeBatch]) -> None:
         """Merge batches and their progress in one commit.
@@ -156,6 +161,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self._await_patches(batches)
         started = time.monotonic()
         progress = {batch.lane.key: batch.end for batch in batches}
+        self._begun.update(progress)
         written = self._writer.commit(self._schema.rows(table_rows(batches)), progress)
         for lane, next_offset in progress.items():
             self._board.post("table", lane, next_offset)

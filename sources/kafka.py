@@ -302,9 +302,12 @@ class ActiveLane:
             first, self._first = self._first, None
             return first
         now = time.monotonic()
+        if now - self._reported > REPORT_EVERY_S:
+            self._report(now)
         most = worker.pace.room(self, now)
-        flying = self._in_flight.settle(self._reading.board.written(self.reader.lane.key))
-        self._report(flying, now)
+        if not self.reader.waiting():
+            return None
+        flying = self._flight()
         share = worker.budget.share
         if flying.exhausts(share):
             self._ask_sinks()
@@ -316,13 +319,17 @@ class ActiveLane:
             self._consumed.inc(len(batch))
         return batch
 
-    def _report(self, flying: Amount, now: float) -> None:
+    def _flight(self) -> Amount:
+        """What has been read and is not in both sinks."""
+        return self._in_flight.settle(self._reading.board.written(self.reader.lane.key))
+
+    def _report(self, now: float) -> None:
         """Set the gauges, some times a second: a lane is asked hundreds of times."""
-        if now - self._reported > REPORT_EVERY_S:
-            self._reported = now
-            self._lag.set(self.reader.lag())
-            self._flying.set(flying.records)
-            self._flying_bytes.set(flying.size)
+        self._reported = now
+        flying = self._flight()
+        self._lag.set(self.reader.lag())
+        self._flying.set(flying.records)
+        self._flying_bytes.set(flying.size)
 
     def _ask_sinks(self) -> None:
         """Read the progress of sinks that run in another process, some times a second."""

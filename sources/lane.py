@@ -108,6 +108,12 @@ class LaneReader:
         _, high = self._consumer.get_watermark_offsets(where, cached=True)
         return max(0, high - self._next)
 
+    def waiting(self) -> bool:
+        """Whether there is anything to read now: records, or a gap to be passed over."""
+        if not self._events:
+            self._fetch()
+        return bool(self._events)
+
     def read(self, room: int) -> RecordBatch | None:
         """The next records, without waiting for any.
 

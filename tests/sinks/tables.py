@@ -89,10 +89,11 @@ class Table:
         progress = {batch.lane.key: batch.end for batch in batches}
         self.writer.commit(self.store.schema.rows(table_rows(batches)), progress)
 
-    def part(self) -> TablePartitionSink:
+    def part(self, pace: Pace | None = None) -> TablePartitionSink:
         """The sink's part around the writer."""
         writer, schema = LocalWriter(self.writer), self.store.schema
-        return TablePartitionSink(writer, schema, Pace(), self.board, Watchdog(), self.metrics)
+        pace = pace or Pace()
+        return TablePartitionSink(writer, schema, pace, self.board, Watchdog(), self.metrics)
 
     @property
     def rows(self) -> list[dict[str, Any]]:

@@ -15,11 +15,12 @@ from operators.records import Lane, OutcomeBatch
 from recovery.progress import Board
 from recovery.watchdog import Watchdog
 from sinks.errors import SinkError
+from sinks.pace import Pace
 from sinks.schema import FENCE_KEY
 from sinks.table import TableSink
 from telemetry.metrics import Metrics
 from tests import samples
-from tests.samples import LANE, Row, dead_letter, embedding, outcomes, tombstone
+from tests.samples import LANE, Row, dead_letter, embedding, outcomes, tombstone, until
 from tests.sinks.tables import NEVER, Table, live, rows_of, store_in
 
 if TYPE_CHECKING:
@@ -377,10 +378,25 @@ def test_part_commits_queued_lanes_together(tmp_path: Path) -> None:
     assert len(table.rows) == 18
 
 
+def test_a_lane_with_many_rows_waits_for_no_pace(tmp_path: Path) -> None:
+    """Rows of one lane that might soon be all that it may have in flight end the rest."""
+    table = Table(store_in(tmp_path))
+    pace = Pace(target_ms=60_000, longest_ms=60_000, lane_rows=2)
+    sink = table.part(pace)
+    sink.write_batch([(outcomes([embedding("a")]),)])
+    until(lambda: table.progress == {LANE.key: 1})
+    sink.write_batch([(outcomes([embedding("b"), embedding("c")], 1),)])
+    time.sleep(0.2)
+    assert table.progress == {LANE.key: 1}
+    sink.write_batch([(outcomes([embedding("d")], 3),)])
+    until(lambda: table.progress == {LANE.key: 4})
+    sink.close()
+
+
 def test_sink_has_one_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every lane goes to the one part; one that can't open ends the process by one line."""
     store = store_in(tmp_path)
-    sink = TableSink(store, NEVER, 1, 100.0, Board(), Watchdog(), Metrics())
+    sink = TableSink(store, NEVER, 1, 100.0, 1000, Board(), Watchdog(), Metrics())
     assert sink.list_parts() == ["table"]
     assert {sink.part_fn(lane.key) for lane in (LANE, OTHER)} == {0}
     ends: list[tuple[str, int]] = []
