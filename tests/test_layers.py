@@ -54,10 +54,9 @@ def test_dependencies_point_one_way(path: Path) -> None:
     assert not (set(imported(path)) & ours) - allowed
 
 
-@pytest.mark.parametrize("module", ["cli.serve", "serving.app", "flows.access", "cli.search"])
-def test_what_is_no_flow_needs_no_bytewax(module: str) -> None:
-    """Servers and commands that only read or send load nothing of the engine, by any way."""
-    check = f"import sys, {module}; sys.exit(any(m.startswith('bytewax') for m in sys.modules))"
+def test_what_is_no_flow_needs_no_bytewax() -> None:
+    """The server, and the command that searches, load nothing of the engine, by any way."""
+    check = "import sys, cli.serve, cli.search; sys.exit('bytewax' in sys.modules)"
     subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=120)
 
 
