@@ -82,6 +82,15 @@ def test_broker_away() -> None:
     assert done.err.count("\n") == 1
 
 
+# A shell lets what it starts in the background ignore Ctrl-C; these tests may run there.
+HEARS_INTERRUPTS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from cli.main import run
+sys.exit(run())
+"""
+
+
 @pytest.mark.kafka
 def test_interrupted(fresh: dict[str, str], broker: Broker, tmp_path: Path) -> None:
     """Ctrl-C exits with 130 and says nothing."""
@@ -92,7 +101,7 @@ def test_interrupted(fresh: dict[str, str], broker: Broker, tmp_path: Path) -> N
     with (
         error.open("wb") as err,
         subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "load", "-"],
+            [sys.executable, "-c", HEARS_INTERRUPTS, "load", "-"],
             cwd=ROOT,
             env={**kept, **fresh},
             stdin=subprocess.PIPE,

@@ -22,6 +22,7 @@ from serving.problems import ProblemError
 from tests.serving.services import SECRET, FakeModel, ask, bearer, problem, settings_of, token
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fastapi import FastAPI
@@ -100,11 +101,11 @@ def test_public_keys(key: Any, algorithm: str, kid: str) -> None:
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"exp": int(time.time()) - 60}, "expired"),
+        ({"exp": -60}, "expired"),
         ({"exp": None}, "not good"),
         ({"sub": None}, "not good"),
-        ({"nbf": int(time.time()) + 600}, "not valid yet"),
-        ({"iat": int(time.time()) + 600}, "not valid yet"),
+        ({"nbf": 600}, "not valid yet"),
+        ({"iat": 600}, "not valid yet"),
         ({"aud": "others"}, "audience"),
         ({"aud": None}, "not good"),
         ({"iss": "https://others"}, "issuer"),
@@ -114,8 +115,11 @@ def test_public_keys(key: Any, algorithm: str, kid: str) -> None:
 )
 def test_claims(changed: dict[str, object], reason: str) -> None:
     """An expired, premature or foreign token is refused, and one that leaves a claim out."""
-    assert reason in refusal(secret, jwt.encode(claims(**changed), SECRET, "HS256"))
-    signed = jwt.encode(claims(**changed), EC, "ES256", headers={"kid": "ec"})
+    # Numbers are seconds from now, and now is when the test runs.
+    now = int(time.time())
+    given = {name: now + v if isinstance(v, int) else v for name, v in changed.items()}
+    assert reason in refusal(secret, jwt.encode(claims(**given), SECRET, "HS256"))
+    signed = jwt.encode(claims(**given), EC, "ES256", headers={"kid": "ec"})
     assert reason in refusal(public, signed)
 
 
@@ -200,20 +204,21 @@ def app(tmp_path: Path) -> FastAPI:
 @pytest.mark.parametrize(
     ("headers", "status", "code"),
     [
-        ({}, 401, "bad_token"),
-        ({"authorization": "Basic dTpw"}, 401, "bad_token"),
-        ({"authorization": "Bearer"}, 401, "bad_token"),
-        (bearer("nonsense"), 401, "bad_token"),
-        (bearer(token(exp=1)), 401, "bad_token"),
-        (bearer(token("write")), 403, "no_scope"),
-        (bearer(token("reader")), 403, "no_scope"),
-        (bearer(token("read")), 503, "table_unavailable"),
-        ({"authorization": f"bearer  {token()}"}, 503, "table_unavailable"),
+        (dict, 401, "bad_token"),
+        (lambda: {"authorization": "Basic dTpw"}, 401, "bad_token"),
+        (lambda: {"authorization": "Bearer"}, 401, "bad_token"),
+        (lambda: bearer("nonsense"), 401, "bad_token"),
+        (lambda: bearer(token(exp=1)), 401, "bad_token"),
+        (lambda: bearer(token("write")), 403, "no_scope"),
+        (lambda: bearer(token("reader")), 403, "no_scope"),
+        (lambda: bearer(token("read")), 503, "table_unavailable"),
+        (lambda: {"authorization": f"bearer  {token()}"}, 503, "table_unavailable"),
     ],
 )
-def test_route(app: FastAPI, headers: dict[str, str], status: int, code: str) -> None:
+def test_route(app: FastAPI, headers: Callable[[], dict[str, str]], status: int, code: str) -> None:
     """A route asks for a good token with its scope before it does anything."""
-    answer = ask(app, "POST", "/v1/search", json={"query": "x"}, headers=headers)
+    # Made now: a token is good for a minute from when it is made.
+    answer = ask(app, "POST", "/v1/search", json={"query": "x"}, headers=headers())
     found = problem(answer)
     assert found == (status, code)
     if status in {401, 403}:
