@@ -16,7 +16,7 @@ from cli.errors import CommandError
 from cli.output import emit, say
 from headrace.errors import UsageError
 from operators.documents import Decoder
-from operators.lines import ESCAPED, WrongLineError, parse_line
+from operators.lines import BYTE_ORDER_MARK, ESCAPED, WrongLineError, parse_line
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Loaded", "load", "show"]
 
 STDIN: Final = "-"
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     from operators.documents import Decoder
 
-__all__ = ["ESCAPED", "LineRecord", "WrongLineError", "parse_line"]
+__all__ = ["BYTE_ORDER_MARK", "ESCAPED", "LineRecord", "WrongLineError", "parse_line"]
 
 FIELDS: Final = frozenset({"id", "text", "metadata", "timestamp", "deleted"})
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What some programs put before the first line."""
+
 ESCAPED: Final = 8
 """How many times longer than its record a line may be: an escape has 6 bytes for one."""
 

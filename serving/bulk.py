@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from starlette.responses import Response
 
-from operators.lines import WrongLineError, parse_line
+from operators.lines import BYTE_ORDER_MARK, WrongLineError, parse_line
 from serving.models import BulkResult
 from serving.problems import ProblemError
 from serving.records import STATUS, Record
@@ -34,7 +34,6 @@ __all__ = ["MEDIA", "Bulk", "BulkAnswer", "lines_of"]
 
 MEDIA: Final = "application/x-ndjson"
 WRITE_BYTES: Final = 16_384
-BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def _time(value: object) -> int:
