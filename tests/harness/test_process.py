@@ -90,7 +90,9 @@ def test_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
 def test_dies_with_its_parent(tmp_path: Path, signal: str) -> None:
     """However the parent ends, the child is gone soon after."""
     script = (
-        "import time; from pathlib import Path; from harness.process import Child;"
+        "import signal, time; from pathlib import Path; from harness.process import Child;"
+        # A shell has what it starts in the background ignore SIGINT, and children inherit that.
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         f"print(Child(['sleep', '600'], log=Path({str(tmp_path / 'log')!r})).pid, flush=True);"
         "time.sleep(600)"
     )
