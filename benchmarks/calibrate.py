@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.scaling import Costs, Deployment, limit, simulate
 from clients.kafka import KafkaConfig
-from flows.parts import encoder_of
+from flows.access import encoder_of
 from flows.settings import load
 from harness.broker import Broker
 from harness.memory import PARTITIONS, MemoryTrial, unlike

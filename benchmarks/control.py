@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from tokenizers import Tokenizer
 
-from flows.parts import model_source_of
+from flows.access import model_source_of
 from flows.settings import load
 from harness.process import ROOT
 from operators.model import describe, open_bundle

@@ -26,7 +26,7 @@ from benchmarks.subjects import (
 )
 from benchmarks.texts import gather, stratum, take
 from benchmarks.weights import transformer_folder
-from flows.parts import model_source_of
+from flows.access import model_source_of
 from flows.settings import load
 from harness.broker import Broker
 from harness.process import ROOT, HarnessError

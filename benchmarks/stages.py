@@ -31,7 +31,7 @@ from rich.table import Table
 from benchmarks.texts import gather, take
 from benchmarks.usage import cpu_of
 from clients.kafka import KafkaConfig
-from flows.parts import encoder_of, model_source_of
+from flows.access import encoder_of, model_source_of
 from flows.settings import load
 from harness.broker import Broker
 from harness.process import ROOT, HarnessError

@@ -29,7 +29,7 @@ from rich.table import Table
 
 from benchmarks.machine import Quiet, facts
 from benchmarks.texts import docstrings, shuffled
-from flows.parts import model_source_of
+from flows.access import model_source_of
 from flows.settings import load
 from harness.process import ROOT
 from headrace.errors import HeadraceError

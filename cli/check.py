@@ -13,7 +13,13 @@ from cli.broker import connect, last_words, resource_settings
 from cli.output import emit, say
 from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S
-from flows.parts import encoder_of, max_message_bytes, model_source_of, table_of
+from flows.access import (
+    embedding_topics,
+    encoder_of,
+    max_message_bytes,
+    model_source_of,
+    table_of,
+)
 from headrace.errors import HeadraceError
 from operators.model import describe
 from sinks.errors import SinkError
@@ -81,7 +87,8 @@ def show(items: Iterator[Item], *, as_json: bool) -> bool:
 
 def _broker(settings: Settings, kafka: KafkaConfig, dimension: int) -> Iterator[Item]:
     """The broker, and each topic on it."""
-    names = _topics(settings)
+    topics = embedding_topics(settings)
+    names = [*topics.sources, *topics.outputs]
     admin = kafka.admin()
     try:
         found = kafka.patiently("asking", lambda: admin.list_topics(timeout=CALL_TIMEOUT_S))
@@ -95,15 +102,6 @@ def _broker(settings: Settings, kafka: KafkaConfig, dimension: int) -> Iterator[
     size = max_message_bytes(settings, dimension)
     for setting, topic in names:
         yield _topic(kafka, setting, topic, present.get(topic), size)
-
-
-def _topics(settings: Settings) -> list[tuple[str, str]]:
-    """Each topic, after the setting that names it."""
-    outputs = [
-        ("embeddings.topic", settings.embeddings.topic),
-        ("dead_letters.topic", settings.dead_letters.topic),
-    ]
-    return [*(("source.topics", topic) for topic in settings.source.topics), *outputs]
 
 
 def _topic(

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from cli.broker import connect, records
 from cli.output import ago, emit, say, show_table
-from flows.access import reading_store
-from flows.parts import lanes_of
+from flows.access import embedding_topics, reading_store
+from flows.frame import lanes_of
 from headrace.errors import UsageError
 from sources.lane import LaneReader
 
@@ -119,7 +119,7 @@ def status(settings: Settings, recovery: Path | None) -> Status:
     """
     snapshot = None if recovery is None else _snapshot(recovery)
     kafka = connect(settings)
-    lanes = lanes_of(settings, kafka)
+    lanes = lanes_of(kafka, embedding_topics(settings))
     progress, table = _table(settings)
     partitions = [_partition(kafka, lane, progress.get(lane.key)) for lane in lanes]
     lag = sum(partition.lag for partition in partitions)

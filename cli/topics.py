@@ -14,7 +14,7 @@ from cli.broker import connect, resource_settings
 from cli.output import emit, say
 from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S
-from flows.parts import max_message_bytes, model_source_of
+from flows.access import max_message_bytes, model_source_of
 from operators.model import open_bundle
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def create(settings: Settings, partitions: int, replication: int | None) -> list
 
     Args:
         settings: They name the topics.
-        partitions: Of a source topic, and of the embeddings.
+        partitions: Of a source topic, and of embeddings.
         replication: Copies of each partition; the broker's default unless given.
 
     Returns:
@@ -73,7 +73,7 @@ def create(settings: Settings, partitions: int, replication: int | None) -> list
     admin = kafka.admin()
     wanted = _wanted(settings, _sized(settings, kafka, admin))
     present = kafka.partitions(wanted)
-    sources = {name: len(present.get(name, range(partitions))) for name in settings.source.topics}
+    sources = {name: len(present.get(name, range(partitions))) for name in _sources(settings)}
     topics: list[Topic] = []
     for name, config in wanted.items():
         if name in present:
@@ -98,13 +98,21 @@ def show(topics: list[Topic], *, as_json: bool) -> None:
         say(f"{'made' if topic.made else 'was there'}: {topic.name}, {count}{config}")
 
 
+def _sources(settings: Settings) -> list[str]:
+    """The topics that flows read."""
+    recommend = settings.recommend
+    return [*settings.source.topics, recommend.views_topic, recommend.inventory_topic]
+
+
 def _wanted(settings: Settings, sized: Mapping[str, str]) -> dict[str, dict[str, str]]:
     """Each topic's settings, beside the broker's defaults."""
-    sources = {name: dict(sized) for name in settings.source.topics}
+    recommend = settings.recommend
+    compacted = {"cleanup.policy": "compact", **sized}
+    outputs = (settings.embeddings.topic, recommend.embeddings_topic, recommend.users_topic)
     kept = {"cleanup.policy": "delete", "retention.ms": str(DEAD_LETTER_RETENTION_MS)}
     return {
-        **sources,
-        settings.embeddings.topic: {"cleanup.policy": "compact", **sized},
+        **{name: dict(sized) for name in _sources(settings)},
+        **{name: dict(compacted) for name in outputs},
         settings.dead_letters.topic: {**kept, **sized},
     }
 

@@ -5,11 +5,14 @@ For whatever is no flow itself, and so has no need of Bytewax.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
 from clients.kafka import KafkaConfig
 from operators.model import ModelSource, load_encoder
+from operators.views import PRODUCT_COLUMNS
 from sinks.errors import SinkError
+from sinks.join import Join
 from sinks.schema import TableSchema
 from sinks.store import TableStore
 
@@ -18,7 +21,41 @@ if TYPE_CHECKING:
     from operators.model import Encoder
     from telemetry.metrics import Metrics
 
-__all__ = ["encoder_of", "existing_store", "kafka_of", "model_source_of", "reading_store"]
+__all__ = [
+    "HOUR_MS",
+    "Topics",
+    "embedding_topics",
+    "encoder_of",
+    "existing_store",
+    "kafka_of",
+    "max_message_bytes",
+    "model_source_of",
+    "reading_store",
+    "recommending_tables",
+    "recommending_topics",
+    "table_of",
+]
+
+HOUR_MS: Final = 3_600_000.0
+
+PRODUCT_JOIN: Final = Join({"stock_time": ("in_stock", "quantity")}, ("heat",))
+"""A product's title is told by views, its stock by the inventory."""
+
+
+class ModelShape(Protocol):
+    """What a table must know of the model whose vectors it holds."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+
+@dataclass(frozen=True)
+class Topics:
+    """What a flow reads and writes: pairs of a setting, for errors, and the topic that it names."""
+
+    sources: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
 
 
 def kafka_of(settings: Settings) -> KafkaConfig:
@@ -71,3 +108,66 @@ def existing_store(settings: Settings) -> TableStore:
             "python -m bytewax.run flows.embed"
         )
     return store
+
+
+def embedding_topics(settings: Settings) -> Topics:
+    """What `flows.embed` reads and writes."""
+    return Topics(
+        tuple(("source.topics", topic) for topic in settings.source.topics),
+        (
+            ("embeddings.topic", settings.embeddings.topic),
+            ("dead_letters.topic", settings.dead_letters.topic),
+        ),
+    )
+
+
+def table_of(settings: Settings, encoder: Encoder) -> TableStore:
+    """The table of that model's vectors."""
+    table = settings.table
+    schema = TableSchema(
+        encoder.dimension, table.columns, encoder.name, len(settings.source.topics) > 1
+    )
+    return TableStore(table.uri, table.name, schema, encoder.name, encoder.fingerprint)
+
+
+def recommending_topics(settings: Settings) -> Topics:
+    """What `flows.recommend` reads and writes."""
+    recommend = settings.recommend
+    return Topics(
+        (
+            ("recommend.views_topic", recommend.views_topic),
+            ("recommend.inventory_topic", recommend.inventory_topic),
+        ),
+        (
+            ("recommend.embeddings_topic", recommend.embeddings_topic),
+            ("recommend.users_topic", recommend.users_topic),
+            ("dead_letters.topic", settings.dead_letters.topic),
+        ),
+    )
+
+
+def recommending_tables(settings: Settings, encoder: ModelShape) -> dict[str, TableStore]:
+    """The tables of `flows.recommend`, by the name of their sink."""
+    recommend, name = settings.recommend, encoder.name
+    products = TableSchema(
+        encoder.dimension, PRODUCT_COLUMNS, name, several_topics=True, join=PRODUCT_JOIN
+    )
+    users = TableSchema(encoder.dimension, {}, name)
+    named = {
+        "products": (recommend.products_table, products),
+        "users": (recommend.users_table, users),
+    }
+    return {
+        sink: TableStore(settings.table.uri, table, schema, name, encoder.fingerprint)
+        for sink, (table, schema) in named.items()
+    }
+
+
+def max_message_bytes(settings: Settings, dimension: int) -> int:
+    """The largest record that the outputs must take.
+
+    A record as large as the source may have, every vector of the longest document, and what a
+    message adds to them.
+    """
+    vectors = settings.model.max_chunks * (dimension * 4 + 64)
+    return max(1_000_000, settings.source.max_record_bytes + vectors + 8192)

@@ -6,7 +6,8 @@ Run it with `python -m bytewax.run flows.embed`.
 import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 
-from flows.parts import embedding_parts, one_line_errors
+from flows.frame import one_line_errors
+from flows.parts import embedding_parts
 from operators.window import window
 
 

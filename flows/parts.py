@@ -1,70 +1,48 @@
-"""The parts of a flow, made from the settings and checked before anything runs."""
+"""The parts of the flows, made from the settings and checked before anything runs."""
 
 from __future__ import annotations
 
-import gc
 import os
-import sys
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from flows.access import encoder_of, kafka_of, model_source_of
+from flows.access import (
+    HOUR_MS,
+    embedding_topics,
+    kafka_of,
+    recommending_tables,
+    recommending_topics,
+    table_of,
+)
+from flows.frame import Frame, frame_of, settle
 from flows.settings import Settings, load
-from headrace.errors import HeadraceError
+from operators.activity import ActivityStep, Fading
 from operators.background import Background
-from operators.current import VIEW_BYTES
 from operators.documents import Decoder
-from operators.embed import EmbedStep, StateLimits
-from operators.records import DocumentBatch, Lane, OutcomeBatch
-from recovery.model import check_model
-from recovery.progress import Board
-from recovery.shutdown import Shutdown
-from recovery.store import Launch, StoreIdentity, check_store
-from recovery.watchdog import Watchdog, ending
-from sinks.maintenance import Upkeep
-from sinks.messages import MessageEncoder
-from sinks.schema import TableSchema
-from sinks.store import TableStore
-from sinks.table import TableSink
-from sinks.topic import TopicSink, Writing
-from sources.budget import read_ahead
-from sources.errors import SourceError
-from sources.kafka import KafkaSource, Reading
-from telemetry import logs
-from telemetry.metrics import Metrics
+from operators.views import ByTopic, StockDecoder, ViewDecoder
+from recovery.watchdog import ending
+from sinks.messages import ViewMessages
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Callable, Sequence
 
-    from confluent_kafka import Consumer
-
-    from clients.kafka import KafkaConfig
-    from operators.model import Encoder
+    from operators.records import DocumentBatch, OutcomeBatch, RecordBatch
+    from sinks.table import TableSink
+    from sinks.topic import TopicSink
+    from sources.kafka import KafkaSource
 
 __all__ = [
-    "Parts",
+    "EmbeddingParts",
+    "RecommendingParts",
     "embedding_parts",
-    "encoder_of",
-    "kafka_of",
-    "lanes_of",
-    "max_message_bytes",
-    "model_source_of",
-    "one_line_errors",
-    "table_of",
+    "recommending_parts",
 ]
 
 
-COLLECT_EVERY: Final = 50_000
-"""How many more objects there must be before the collector looks: batches have thousands, which
-their counts free, so looking through them again and again is of no use."""
-
-
 @dataclass(frozen=True)
-class Parts:
+class EmbeddingParts:
     """What `flows.embed` wires together."""
 
     source: KafkaSource
@@ -76,188 +54,130 @@ class Parts:
     table: TableSink
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """End the program on an error of ours: one line on standard error, and its exit code."""
-    try:
-        yield
-    except HeadraceError as error:
-        print(f"headrace: {error}", file=sys.stderr)  # noqa: T201 - what a person reads
-        sys.exit(error.exit_code)
+@dataclass(frozen=True)
+class RecommendingParts:
+    """What `flows.recommend` wires together."""
+
+    source: KafkaSource
+    decode: ByTopic
+    embed: Background[DocumentBatch, OutcomeBatch]
+    rows: int
+    wait: timedelta
+    topic: TopicSink
+    products: TableSink
+    users: TableSink
 
 
-def embedding_parts() -> Parts:
+def embedding_parts() -> EmbeddingParts:
     """The parts of `flows.embed`, from the environment and the settings file.
 
     Raises:
         HeadraceError: A setting is wrong, or what it names is missing or does not fit.
     """
     settings = load(os.environ, Path.cwd())
-    launch = Launch.parse(sys.argv, os.environ)
-    logs.configure()
-    kafka = kafka_of(settings)
-    lanes = lanes_of(settings, kafka)
-    metrics = Metrics(freshness_ms=settings.batch.freshness_ms)
-    encoder = encoder_of(settings, metrics)
-    if launch.recovery is not None:
-        keys = tuple(lane.key for lane in lanes)
-        check_store(launch.recovery, StoreIdentity(keys, encoder.name, encoder.fingerprint))
-    check_model(kafka, lanes, encoder.name, encoder.fingerprint)
-    store = table_of(settings, encoder)
-    store.ensure()
-    _serve(settings, metrics, launch.process)
-    shutdown = Shutdown()
-    shutdown.on_signals()
-    parts = _wire(settings, kafka, lanes, encoder, store, metrics, shutdown)
-    # What is there by now stays: the collector need not look through it again and again.
-    gc.freeze()
-    gc.set_threshold(COLLECT_EVERY)
+    frame = frame_of(
+        settings,
+        kafka_of(settings),
+        embedding_topics(settings),
+        ["table"],
+        lambda encoder: {"table": table_of(settings, encoder)},
+    )
+    frame.shutdown.on_signals()
+    # Within a topic a document stays in its lane; across topics another may have written it.
+    step = frame.embed("table", kept=len(settings.source.topics) == 1)
+    embed = Background(step, _is_nudge)
+    parts = EmbeddingParts(
+        frame.source(embed),
+        Decoder(settings.table.columns, settings.source.max_record_bytes),
+        embed,
+        settings.batch.rows,
+        _wait(settings),
+        frame.topic_sink(frame.messages(settings.embeddings.topic)),
+        frame.table_sink("table"),
+    )
+    settle()
     return parts
 
 
-def _wire(
-    settings: Settings,
-    kafka: KafkaConfig,
-    lanes: tuple[Lane, ...],
-    encoder: Encoder,
-    store: TableStore,
-    metrics: Metrics,
-    shutdown: Shutdown,
-) -> Parts:
-    board = Board({"topic": _Committed(kafka), "table": store.progress})
-    watchdog = Watchdog()
-    source, batch, model = settings.source, settings.batch, settings.model
-    step = EmbedStep(
-        encoder,
-        ending(store.lookup),
-        board.written,
-        StateLimits(model.cache_entries, model.cache_bytes, _view_bytes(lanes)),
-        metrics,
-    )
-    embed = Background(step, lambda documents: documents.records.nudge)
-    reading = Reading(
-        kafka,
-        source.start,
-        source.missing,
-        source.max_in_flight,
-        source.max_in_flight_bytes,
-        read_ahead(len(lanes)),
-        batch.freshness_ms,
-        embed,
-        store.progress,
-        board,
-        shutdown,
-        metrics,
-    )
-    messages = MessageEncoder(
-        settings.embeddings.topic,
-        settings.dead_letters.topic,
-        settings.embeddings.dtype,
-        encoder.name,
-        encoder.fingerprint,
-    )
-    writing = Writing(
-        kafka,
-        messages,
-        settings.embeddings.compression,
-        max_message_bytes(settings, encoder.dimension),
-        board,
-        watchdog,
-        metrics,
-    )
-    table = settings.table
-    upkeep = Upkeep(table.index_rows, table.tombstone_retention_s, table.text_index)
-    return Parts(
-        KafkaSource(lanes, reading),
-        Decoder(settings.table.columns, source.max_record_bytes),
-        embed,
-        batch.rows,
-        timedelta(milliseconds=batch.wait_ms),
-        TopicSink(lanes, writing),
-        TableSink(
-            store,
-            upkeep,
-            model.max_chunks,
-            batch.freshness_ms,
-            # Half of a lane's share, if one worker has all lanes.
-            max(1, source.max_in_flight // (2 * len(lanes))),
-            board,
-            watchdog,
-            metrics,
-        ),
-    )
-
-
-def _view_bytes(lanes: Collection[Lane]) -> int:
-    """What a lane may keep of rows that both sinks have.
-
-    Nothing where several topics can write the same document: another lane's write of it would
-    not be seen. Within a topic a document stays in its lane.
-    """
-    several = len({lane.topic for lane in lanes}) > 1
-    return 0 if several else VIEW_BYTES // max(1, len(lanes))
-
-
-def lanes_of(settings: Settings, kafka: KafkaConfig) -> tuple[Lane, ...]:
-    """The source topics' partitions; waits for a broker that is away.
+def recommending_parts() -> RecommendingParts:
+    """The parts of `flows.recommend`, from the environment and the settings file.
 
     Raises:
-        BrokerError: The broker can't be reached.
-        SourceError: A topic that the settings name is missing.
+        HeadraceError: A setting is wrong, or what it names is missing or does not fit.
     """
-    outputs = {"embeddings.topic": settings.embeddings.topic}
-    outputs["dead_letters.topic"] = settings.dead_letters.topic
-    found = kafka.partitions({*settings.source.topics, *outputs.values()})
-    named = [("source.topics", topic) for topic in settings.source.topics]
-    for setting, topic in [*named, *outputs.items()]:
-        if topic not in found:
-            raise SourceError(
-                f"{setting}: {topic}: there is no such topic on "
-                f"{settings.kafka.bootstrap_servers}; make it: headrace topics create"
-            )
-    return tuple(Lane(t, p) for t in settings.source.topics for p in found[t])
-
-
-def table_of(settings: Settings, encoder: Encoder) -> TableStore:
-    """The table of that model's vectors."""
-    table = settings.table
-    schema = TableSchema(
-        encoder.dimension, table.columns, encoder.name, len(settings.source.topics) > 1
+    settings = _single_chunks(load(os.environ, Path.cwd()))
+    recommend = settings.recommend
+    kafka = kafka_of(settings)
+    frame = frame_of(
+        settings,
+        replace(kafka, application_id=f"{kafka.application_id}-recommend"),
+        recommending_topics(settings),
+        ["products", "users"],
+        lambda encoder: recommending_tables(settings, encoder),
     )
-    return TableStore(table.uri, table.name, schema, encoder.name, encoder.fingerprint)
+    frame.shutdown.on_signals()
+    embed = Background(_Recommending(frame), _is_nudge)
+    most = settings.source.max_record_bytes
+    decoders: dict[str, Callable[[RecordBatch], DocumentBatch]] = {
+        recommend.views_topic: ViewDecoder(
+            sum(lane.topic == recommend.views_topic for lane in frame.lanes),
+            recommend.popular_hours * HOUR_MS,
+            most,
+        ),
+        recommend.inventory_topic: StockDecoder(most),
+    }
+    messages = ViewMessages(
+        frame.messages(recommend.embeddings_topic),
+        frame.messages(recommend.users_topic),
+        recommend.views_topic,
+    )
+    parts = RecommendingParts(
+        frame.source(embed),
+        ByTopic(decoders),
+        embed,
+        settings.batch.rows,
+        _wait(settings),
+        frame.topic_sink(messages),
+        frame.table_sink("products"),
+        # Last, so that a view read again for another sink is none that a user's state holds.
+        frame.table_sink("users", behind=("topic", "products")),
+    )
+    settle()
+    return parts
 
 
-def max_message_bytes(settings: Settings, dimension: int) -> int:
-    """The largest record that the outputs must take.
+class _Recommending:
+    """Products embedded, then users moved.
 
-    A record as large as the source may have, every vector of the longest document, and what a
-    message adds to them.
+    Args:
+        frame: What both steps share.
     """
-    vectors = settings.model.max_chunks * (dimension * 4 + 64)
-    return max(1_000_000, settings.source.max_record_bytes + vectors + 8192)
+
+    def __init__(self, frame: Frame) -> None:
+        recommend = frame.settings.recommend
+        # Products are written by every lane.
+        self._embed = frame.embed("products", kept=False)
+        self._activity = ActivityStep(
+            ending(frame.tables["users"].states),
+            frame.board.written,
+            Fading(recommend.half_life_hours * HOUR_MS, recommend.views),
+            frame.view_bytes,
+        )
+
+    def __call__(self, batches: Sequence[DocumentBatch]) -> list[OutcomeBatch]:
+        """The outcomes of all views and stocks at hand, a batch for each, in their order."""
+        return self._activity(self._embed(batches))
 
 
-@dataclass(frozen=True)
-class _Committed:
-    """Reads the group's committed offsets, for sinks that run in another process."""
-
-    kafka: KafkaConfig
-
-    def __call__(self, lanes: Collection[str]) -> Mapping[str, int]:
-        found: dict[str, int] = {}
-        for key in lanes:
-            lane = Lane.parse(key)
-            offset = self.kafka.committed(self._consumer, lane.topic, lane.partition)
-            if offset is not None:
-                found[key] = offset
-        return found
-
-    @cached_property
-    def _consumer(self) -> Consumer:
-        return self.kafka.observer()
+def _single_chunks(settings: Settings) -> Settings:
+    """The same with one vector for a text: a title is short, and a row of a product is one."""
+    model = settings.model.model_copy(update={"max_chunks": 1})
+    return settings.model_copy(update={"model": model})
 
 
-def _serve(settings: Settings, metrics: Metrics, process: int) -> None:
-    if settings.metrics.address:
-        host, _, port = settings.metrics.address.rpartition(":")
-        metrics.serve(host, int(port) + process)
+def _wait(settings: Settings) -> timedelta:
+    return timedelta(milliseconds=settings.batch.wait_ms)
+
+
+def _is_nudge(documents: DocumentBatch) -> bool:
+    return documents.records.nudge

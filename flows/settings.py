@@ -76,6 +76,7 @@ def _from_list(value: object) -> object:
 
 
 TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,200}$")]
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -165,9 +166,7 @@ class TableSettings(_Section):
     """The LanceDB table."""
 
     uri: Text = Field("data/lancedb", description="Folder or object-store URI of the tables.")
-    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,200}$")] = Field(
-        "documents", description="The table's name."
-    )
+    name: TableName = Field("documents", description="The table's name.")
     columns: Annotated[dict[str, str], BeforeValidator(_from_json)] = Field(
         {},
         description='Metadata fields kept as typed columns, e.g. `{price = "float64"}`; the types '
@@ -296,8 +295,6 @@ class ServeSettings(_Section):
     )
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: int = Field(1, ge=1, le=256, description="Processes that share the port.")
-    views_topic: TopicName = Field("views", description="Where views of products go.")
-    inventory_topic: TopicName = Field("inventory", description="Where stocks of products go.")
     queue_records: int = Field(
         10_000,
         ge=1,
@@ -351,6 +348,44 @@ class ServeSettings(_Section):
             raise ValueError("serve.tls_cert, serve.tls_key: one is set without the other")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("serve.tls_client_ca: is set without serve.tls_cert")
+        return self
+
+
+class RecommendSettings(_Section):
+    """Recommendations: what `flows.recommend` reads and writes."""
+
+    views_topic: TopicName = Field("views", description="Where views of products are.")
+    inventory_topic: TopicName = Field("inventory", description="Where stocks of products are.")
+    embeddings_topic: TopicName = Field(
+        "product_embeddings", description="Where embeddings of products go."
+    )
+    users_topic: TopicName = Field("user_vectors", description="Where vectors of users go.")
+    products_table: TableName = Field("products", description="The table of products.")
+    users_table: TableName = Field("users", description="The table of users.")
+    half_life_hours: float = Field(
+        24.0, gt=0, le=87_600, description="Hours after which a view counts half for its user."
+    )
+    views: int = Field(
+        50,
+        ge=1,
+        le=1000,
+        description="How many views of a user are remembered: to tell duplicates, to explain, and "
+        "not to recommend again.",
+    )
+    popular_hours: float = Field(
+        6.0,
+        gt=0,
+        le=8760,
+        description="Hours after which a view counts half for what is popular, which is what a "
+        "user without views gets.",
+    )
+
+    @model_validator(mode="after")
+    def _apart(self) -> RecommendSettings:
+        if self.views_topic == self.inventory_topic:
+            raise ValueError("recommend.views_topic, recommend.inventory_topic: are the same")
+        if self.products_table == self.users_table:
+            raise ValueError("recommend.products_table, recommend.users_table: are the same")
         return self
 
 
@@ -437,6 +472,7 @@ class Settings(_Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    recommend: RecommendSettings = Field(default_factory=RecommendSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
 
@@ -454,9 +490,15 @@ class Settings(_Section):
     def _no_loop(self) -> Settings:
         outputs = {"embeddings.topic": self.embeddings.topic}
         outputs["dead_letters.topic"] = self.dead_letters.topic
+        outputs["recommend.embeddings_topic"] = self.recommend.embeddings_topic
+        outputs["recommend.users_topic"] = self.recommend.users_topic
+        inputs = dict.fromkeys(self.source.topics, "source.topics")
+        inputs[self.recommend.views_topic] = "recommend.views_topic"
+        inputs[self.recommend.inventory_topic] = "recommend.inventory_topic"
         for name, topic in outputs.items():
-            if topic in self.source.topics:
-                raise ValueError(f"{name}: {topic} is one of source.topics, which would be a loop")
+            if topic in inputs:
+                told = "one of " * (inputs[topic] == "source.topics") + inputs[topic]
+                raise ValueError(f"{name}: {topic} is {told}, which would be a loop")
         return self
 
 
@@ -542,7 +584,7 @@ def _told(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
     message = fault["msg"].removeprefix("Value error, ")
-    if message.startswith(("serve.", "auth.")):
+    if message.startswith(("serve.", "auth.", "recommend.")):
         return message
     if "." not in name or name.startswith(SECRET):
         return message if name == "settings" else f"{name}: {message}"

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from operators.encoding import Encoded
 
-__all__ = ["VIEW_BYTES", "CurrentRow", "LaneView", "RowLookup"]
+__all__ = ["ROW_BYTES", "VIEW_BYTES", "CurrentRow", "LaneView", "RowLookup", "rows_size"]
+
+Row = TypeVar("Row")
 
 VIEW_BYTES: Final = 32 << 20
 """What the views of all of a flow's lanes keep together of rows that both sinks have."""
@@ -49,7 +51,7 @@ class RowLookup(Protocol):
 
 
 @dataclass(slots=True)
-class _Layer:
+class _Layer(Generic[Row]):
     """Rows that successive batches set.
 
     Attributes:
@@ -59,11 +61,11 @@ class _Layer:
     """
 
     end: int
-    rows: dict[str, CurrentRow | None]
+    rows: dict[str, Row | None]
     size: int
 
 
-class LaneView:
+class LaneView(Generic[Row]):
     """What a lane's records in flight made of their documents, and of some written ones.
 
     A row in flight is never forgotten: it shares its text with the record, which the source's
@@ -75,35 +77,37 @@ class LaneView:
 
     Args:
         kept: The most bytes of rows to keep that both sinks have, but for the newest layer.
+        size: About how many bytes rows take.
     """
 
-    def __init__(self, kept: int) -> None:
+    def __init__(self, kept: int, size: Callable[[Mapping[str, Row | None]], int]) -> None:
         self._kept = kept
+        self._size_of = size
         # Small batches share a layer, so that there are few. Not where none is to be kept: a
         # layer is forgotten as a whole, when both sinks have its last batch.
         self._full = kept // LAYERS
         self._end = 0
         self._size = 0
-        self._layers: deque[_Layer] = deque()
+        self._layers: deque[_Layer[Row]] = deque()
 
     def __contains__(self, identity: str) -> bool:
         return any(identity in layer.rows for layer in self._layers)
 
-    def get(self, identity: str) -> CurrentRow | None:
+    def get(self, identity: str) -> Row | None:
         """The row that the lane gave the document; None where it deleted it or doesn't know."""
         for layer in reversed(self._layers):
             if identity in layer.rows:
                 return layer.rows[identity]
         return None
 
-    def put(self, rows: dict[str, CurrentRow | None]) -> None:
+    def put(self, rows: dict[str, Row | None]) -> None:
         """The next batch of the lane sets these documents' rows, or deletes them (None).
 
         Their vectors must be their own, not views that hold on to those of a whole batch.
         """
         if not rows:
             return
-        size = _size(rows)
+        size = self._size_of(rows)
         self._size += size
         last = self._layers[-1] if self._layers else None
         if last is not None and last.size < self._full:
@@ -129,7 +133,8 @@ class LaneView:
             self._size -= layers.popleft().size
 
 
-def _size(rows: Mapping[str, CurrentRow | None]) -> int:
+def rows_size(rows: Mapping[str, CurrentRow | None]) -> int:
+    """About how many bytes rows of documents take."""
     held = [row for row in rows.values() if row is not None]
     vectors = sum(row[1].vectors.nbytes for row in held if row[1] is not None)
     texts = sum([getsizeof(row[0]) for row in held])

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from operators.cache import EncodingCache
-from operators.current import CurrentRow, LaneView, RowLookup
+from operators.current import CurrentRow, LaneView, RowLookup, rows_size
 from operators.records import DeadLetter, DocumentBatch, Kind, Lane, OutcomeBatch
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ class EmbedStep:
         self._written = written
         self._cache = EncodingCache(limits.cache_entries, limits.cache_bytes)
         kept = limits.view_bytes
-        self._views: defaultdict[Lane, LaneView] = defaultdict(lambda: LaneView(kept))
+        self._views: defaultdict[Lane, LaneView[CurrentRow]] = defaultdict(
+            lambda: LaneView(kept, rows_size)
+        )
         self._observer: Observer = observer or _Unobserved()
         self._now_ms = now_ms
 
@@ -200,7 +202,7 @@ class _LaneOutcomes:
     def __init__(
         self,
         batch: DocumentBatch,
-        view: LaneView,
+        view: LaneView[CurrentRow],
         encodings: Mapping[str, Encoded | None],
         committed: Mapping[str, CurrentRow],
     ) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CARRIED_HEADERS",
+    "SOURCE_HEADER",
     "DeadLetter",
     "Document",
     "DocumentBatch",
@@ -44,6 +45,10 @@ Headers = tuple[tuple[str, bytes | None], ...]
 
 CARRIED_HEADERS = frozenset({"traceparent", "event_id", "user_id"})
 """Headers of a source record that go on to its embedding."""
+
+
+SOURCE_HEADER = "headrace-source"
+"""Header of an output that names the record which it is the outcome of."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -115,6 +120,8 @@ class Kind(IntEnum):
     """Only the metadata of an existing row changes."""
     DELETE = 2
     DEAD = 3
+    PART = 4
+    """Only some columns of a row change, which the table's writer joins with the others."""
 
 
 class Outcome(IntEnum):
@@ -237,6 +244,7 @@ class OutcomeBatch:
         headers: Those to carry on, by index, where there are any.
         dead: The reasons of dead letters, by index.
         drained: Whether there was nothing more to read behind the records.
+        beside: Further outcomes of some of the same records, for sinks of their own.
     """
 
     lane: Lane
@@ -254,6 +262,7 @@ class OutcomeBatch:
     headers: Mapping[int, Headers] = field(default_factory=dict)
     dead: Mapping[int, DeadLetter] = field(default_factory=dict)
     drained: bool = True
+    beside: OutcomeBatch | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -289,10 +298,12 @@ class OutcomeBatch:
         follows it, the gap at the end with the last record.
         """
         whole = last == len(self)
+        start = self._end_before(first)
+        end = self.end if whole else self._end_before(last)
         return OutcomeBatch(
             lane=self.lane,
-            start=self._end_before(first),
-            end=self.end if whole else self._end_before(last),
+            start=start,
+            end=end,
             embedded_at=self.embedded_at,
             offsets=self.offsets[first:last],
             timestamps=self.timestamps[first:last],
@@ -305,7 +316,13 @@ class OutcomeBatch:
             headers=_within(self.headers, first, last),
             dead=_within(self.dead, first, last),
             drained=self.drained and whole,
+            beside=None if self.beside is None else self.beside.between(start, end),
         )
+
+    def between(self, start: int, end: int) -> OutcomeBatch:
+        """The records from offset `start` up to `end`."""
+        part = self.slice(bisect_left(self.offsets, start), bisect_left(self.offsets, end))
+        return replace(part, start=start, end=end)
 
     def _end_before(self, index: int) -> int:
         """The next offset after the records before an index."""
@@ -319,7 +336,8 @@ class OutcomeBatch:
             return self
         first = bisect_left(self.offsets, offset)
         tail = self.slice(first, len(self))
-        return replace(tail, start=offset)
+        beside = None if self.beside is None else self.beside.between(offset, self.end)
+        return replace(tail, start=offset, beside=beside)
 
 
 def _within(sparse: Mapping[int, Value], first: int, last: int) -> dict[int, Value]:

@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
     from bytewax.operators import KeyedStream
 
-__all__ = ["Window", "WindowLogic", "window"]
+__all__ = ["Window", "WindowLogic", "beside", "window"]
 
 Window = tuple[OutcomeBatch, ...]
 """What a window held when it closed: consecutive batches of one lane."""
+
+
+def beside(window: Window) -> Window:
+    """The outcomes that stand beside those of a window, of the same lane and range."""
+    return tuple(batch.beside for batch in window if batch.beside is not None)
 
 
 def _now() -> datetime:

@@ -33,12 +33,12 @@ from typing import TYPE_CHECKING, Final, Literal
 from recovery.errors import RecoveryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
 __all__ = ["SINKS", "Board", "Watermarks", "resume_offset"]
 
 SINKS: Final = ("topic", "table")
-"""The sinks whose progress a lane waits for."""
+"""The sinks whose progress a lane waits for, unless a flow has others."""
 
 REFRESH_S: Final = 0.05
 """How long news of a sink is waited for before its committed progress is read, in seconds."""
@@ -102,11 +102,18 @@ class Board:
     Args:
         durable: Reads the committed progress of a sink for some lanes. A cluster may run a lane's
             sink in another process, whose posts don't reach this board.
+        sinks: The sinks whose progress a lane waits for.
+
+    Attributes:
+        sinks: These.
     """
 
     def __init__(
-        self, durable: Mapping[str, Callable[[Collection[str]], Mapping[str, int]]] | None = None
+        self,
+        durable: Mapping[str, Callable[[Collection[str]], Mapping[str, int]]] | None = None,
+        sinks: Sequence[str] = SINKS,
     ) -> None:
+        self.sinks = tuple(sinks)
         self._durable = dict(durable or {})
         self._changed = Condition()
         self._next: defaultdict[str, dict[str, int]] = defaultdict(dict)
@@ -138,10 +145,10 @@ class Board:
             return self._next[lane].get(sink, -1)
 
     def written(self, lane: str) -> int:
-        """The lane's next offset in the slower sink, -1 where one has not been heard of."""
+        """The lane's next offset in the slowest sink, -1 where one has not been heard of."""
         with self._changed:
             held = self._next[lane]
-            return min(held.get(sink, -1) for sink in SINKS)
+            return min(held.get(sink, -1) for sink in self.sinks)
 
     def wait_for(self, sink: str, lane: str, next_offset: int) -> None:
         """Wait until the sink has all of the lane's records below an offset.

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from clients.errors import BrokerError
-from flows.access import encoder_of, kafka_of, reading_store
+from flows.access import HOUR_MS, encoder_of, kafka_of, reading_store, recommending_tables
 from operators.documents import Decoder
 from serving.auth import tokens_of
 from serving.guard import Guard
@@ -21,8 +21,10 @@ from serving.observe import Observed
 from serving.openapi import describe
 from serving.problems import answer_problems
 from serving.publisher import Limits, Publisher, producer_of
-from serving.search import Search, search_router
+from serving.recommend import Recommending, recommend_router
+from serving.search import ModelCheck, Search, search_router
 from serving.vectors import QueryVectors
+from sinks.products import Products
 from sinks.search import TableReader, reranker
 from telemetry.http import HttpMetrics
 
@@ -121,8 +123,8 @@ class _Made:
             self.publisher,
             Decoder(settings.table.columns, settings.source.max_record_bytes),
             settings.source.topics[0],
-            serve.views_topic,
-            serve.inventory_topic,
+            settings.recommend.views_topic,
+            settings.recommend.inventory_topic,
             serve.max_body_bytes,
             serve.max_bulk_lines,
         )
@@ -149,7 +151,14 @@ class _Made:
             settings.serve.after_timeout_s,
         )
         app.include_router(search_router(search))
+        app.include_router(recommend_router(self._recommending(model)))
         self.checks["table"] = search.check_model
+
+    def _recommending(self, model: Model) -> Recommending:
+        tables = recommending_tables(self._settings, model)
+        products, users = (TableReader(tables[sink]) for sink in ("products", "users"))
+        popular_ms = self._settings.recommend.popular_hours * HOUR_MS
+        return Recommending(users, Products(products, popular_ms), ModelCheck(users, model))
 
 
 class _BrokerCheck:

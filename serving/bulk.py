@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final
 import orjson
 from starlette.responses import Response
 
+from operators.judging import milliseconds
 from operators.lines import BYTE_ORDER_MARK, WrongLineError, parse_line
 from serving.models import BulkResult
 from serving.problems import ProblemError
 from serving.records import STATUS, Record
-from serving.times import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Request
 from starlette.convertors import Convertor, register_url_convertor
 
-from operators.documents import MAX_ID_BYTES, Decoder
+from operators.documents import Decoder
+from operators.judging import MAX_ID_BYTES
 from operators.records import Headers
 from serving import records
 from serving.bulk import MEDIA as NDJSON

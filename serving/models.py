@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from operators.documents import MAX_ID_BYTES
+from operators.judging import MAX_ID_BYTES
 from serving.times import Timestamp
 from sinks.filters import MAX_CHARACTERS
 
@@ -20,6 +20,8 @@ __all__ = [
     "Item",
     "Items",
     "Position",
+    "Recommendation",
+    "Recommendations",
     "SearchBody",
     "View",
 ]
@@ -165,3 +167,27 @@ class Items(BaseModel):
 
     items: list[Item]
     took_ms: float = Field(description="Milliseconds of work, waiting included.", examples=[7.4])
+
+
+class Recommendation(BaseModel):
+    """A product for a user."""
+
+    product_id: str = Field(examples=["7"])
+    score: float = Field(
+        description="The higher the better: cosine to what the user looked at of late; for a "
+        "user without views about how many views the product had of late.",
+        examples=[0.58],
+    )
+    title: str = Field(examples=["Standing Desk"])
+    because: str | None = Field(
+        description="The product the user looked at that is nearest to it; null for what is "
+        "popular.",
+        examples=["42"],
+    )
+
+
+class Recommendations(BaseModel):
+    """What is recommended, best first."""
+
+    items: list[Recommendation]
+    took_ms: float = Field(description="Milliseconds of work.", examples=[9.1])

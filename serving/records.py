@@ -80,10 +80,10 @@ def event(topic: str, given: Event, identity: str, trace: Headers) -> Record:
 
 
 def view(topic: str, given: View, trace: Headers) -> Record:
-    """A view, by its product: what changes a product stays in order."""
+    """A view, by its user: what moves a user's activity stays in order."""
     value = given.model_dump(exclude_none=True)
     headers = (("user_id", given.user_id.encode()), *trace)
-    return Record(topic, given.product_id.encode(), orjson.dumps(value), headers)
+    return Record(topic, given.user_id.encode(), orjson.dumps(value), headers)
 
 
 def inventory(topic: str, identity: str, given: Inventory, now_ms: int, trace: Headers) -> Record:

@@ -18,7 +18,7 @@ from serving.vectors import QueryVectors
 from serving.waiting import ProgressWatch
 from sinks.search import Found, Query, TableReader, check_model, find
 
-__all__ = ["Model", "Search", "search_router"]
+__all__ = ["READ", "Model", "ModelCheck", "Search", "search_router"]
 
 READ: Final = "read"
 MODEL_CHECKED_S: Final = 1.0
@@ -32,10 +32,37 @@ class Model(Protocol):
 
     name: str
     fingerprint: str
+    dimension: int
 
     def encode_queries(self, texts: list[str]) -> NDArray[np.float32]:
         """Float32 [texts, dimension]."""
         ...
+
+
+class ModelCheck:
+    """Refuses a table that holds another model's vectors, also one that was put in its place.
+
+    Args:
+        reader: The table.
+        model: The model that queries are embedded with.
+    """
+
+    def __init__(self, reader: TableReader, model: Model) -> None:
+        self._reader = reader
+        self._model = model
+        self._checked = -MODEL_CHECKED_S
+
+    def __call__(self) -> None:
+        """Look, unless it was done just before.
+
+        Raises:
+            SinkError: It does, or it can't be read.
+        """
+        now = time.monotonic()
+        if now - self._checked >= MODEL_CHECKED_S:
+            fence, name = self._reader.fence(), self._reader.store.name
+            check_model(fence, name, self._model.name, self._model.fingerprint)
+            self._checked = now
 
 
 class Search:
@@ -59,14 +86,13 @@ class Search:
         topics: tuple[str, ...],
         after_timeout_s: float,
     ) -> None:
+        self.check_model = ModelCheck(reader, model)
         self._reader = reader
-        self._model = model
         self._vectors = vectors
         self._columns = columns
         self._topics = topics
         self._after_timeout_s = after_timeout_s
         self._watch = ProgressWatch(lambda: reader.fence().progress)
-        self._checked = -MODEL_CHECKED_S
 
     async def items(self, asked: SearchBody) -> list[Found]:
         """What a search finds, best first.
@@ -87,18 +113,6 @@ class Search:
     def _find(self, query: Query) -> list[Found]:
         self.check_model()
         return find(self._reader.latest(), query, self._columns)
-
-    def check_model(self) -> None:
-        """Refuse a table that holds another model's vectors, also one that was put in its place.
-
-        Raises:
-            SinkError: It does, or it can't be read.
-        """
-        now = time.monotonic()
-        if now - self._checked >= MODEL_CHECKED_S:
-            fence, name = self._reader.fence(), self._reader.store.name
-            check_model(fence, name, self._model.name, self._model.fingerprint)
-            self._checked = now
 
     async def _await(self, after: Position) -> None:
         if after.topic not in self._topics:

@@ -6,30 +6,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, Field
 
-from operators.documents import MAX_TIME_MS
+from operators.judging import MAX_TIME_MS, milliseconds
 
-__all__ = ["MAX_TIME", "MILLISECONDS_FROM", "Timestamp", "milliseconds"]
-
-MILLISECONDS_FROM: Final = 100_000_000_000
-"""From here on a number counts milliseconds: in seconds it would be the year 5138, while in
-milliseconds it is March 1973."""
+__all__ = ["MAX_TIME", "Timestamp"]
 
 MAX_TIME: Final = MAX_TIME_MS
 """The end of 9999, in milliseconds; a larger number counts microseconds or is none at all."""
-
-
-def milliseconds(timestamp: float) -> int:
-    """A timestamp in milliseconds since 1970.
-
-    Args:
-        timestamp: Seconds, with or without a fraction, or milliseconds; not negative.
-
-    Raises:
-        ValueError: It is before 1970, or after 9999 in either unit.
-    """
-    if not 0 <= timestamp <= MAX_TIME:
-        raise ValueError("must be seconds or milliseconds since 1970, up to the year 9999")
-    return round(timestamp if timestamp >= MILLISECONDS_FROM else timestamp * 1000)
 
 
 def _checked(value: Any) -> int:  # noqa: ANN401 - pydantic has made a number of it

@@ -177,6 +177,9 @@ class Maintenance:
         kept = timedelta(seconds=self._upkeep.tombstone_retention_s)
         before = (datetime.now(UTC) - kept).strftime("%Y-%m-%d %H:%M:%S")
         old = f"deleted AND id IS NOT NULL AND embedded_at < timestamp '{before}'"
+        join = self._store.schema.join
+        if join is not None:
+            old += f" AND {join.lasting}"
         count = dataset.count_rows(filter=old)
         if count:
             dataset.delete(old)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
 from headrace.v1.embedding_pb2 import Chunk, Embedding, Model, Source
+from operators.records import SOURCE_HEADER, Kind
+from operators.views import MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from operators.encoding import Encoded
     from operators.records import DeadLetter, OutcomeBatch
 
-__all__ = ["MessageEncoder", "OutputHeaders", "OutputRecord"]
+__all__ = ["MessageEncoder", "Messages", "OutputHeaders", "OutputRecord", "ViewMessages"]
 
 SCHEMA_VERSION: Final = b"1"
 
@@ -28,6 +30,55 @@ OutputHeaders = list[tuple[str, str | bytes | None]]
 
 OutputRecord = tuple[str, bytes | None, bytes | None, OutputHeaders]
 """A record to produce: its topic, key, value and headers."""
+
+
+class Messages(Protocol):
+    """Writes outcomes as records."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's fingerprint."""
+
+    def records(self, batch: OutcomeBatch) -> Iterator[OutputRecord]:
+        """What is to be produced for a batch, in its order."""
+
+
+@dataclass(frozen=True)
+class ViewMessages:
+    """Writes the outcomes of views: of products, and of the users beside them.
+
+    Args:
+        products: Writes those of products.
+        users: Writes those of users.
+        views: The topic that views are read from.
+    """
+
+    products: MessageEncoder
+    users: MessageEncoder
+    views: str
+
+    @property
+    def fingerprint(self) -> str:
+        """The model's fingerprint."""
+        return self.products.fingerprint
+
+    def records(self, batch: OutcomeBatch) -> Iterator[OutputRecord]:
+        """An embedding of its product for each view, then one of its user for each.
+
+        A stock has no embedding, and so none here. A view in another lane than its user's goes
+        back to the views, under its user.
+        """
+        columns = zip(batch.kinds, self.products.records(batch), strict=True)
+        for index, (kind, record) in enumerate(columns):
+            dead = batch.dead.get(index)
+            if dead is not None and dead.code == MOVED:
+                original = dead.original
+                source = next(pair for pair in record[3] if pair[0] == SOURCE_HEADER)
+                yield self.views, original.key, original.value, [*original.headers, source]
+            elif dead is not None or kind is not Kind.PART:
+                yield record
+        if batch.beside is not None:
+            yield from self.users.records(batch.beside)
 
 
 @dataclass(frozen=True)
@@ -55,7 +106,7 @@ class MessageEncoder:
         carried, dead = batch.headers, batch.dead
         columns = zip(batch.offsets, batch.ids, self._values(batch), strict=True)
         for index, (offset, identity, value) in enumerate(columns):
-            source = ("headrace-source", f"{place}{offset}".encode())
+            source = (SOURCE_HEADER, f"{place}{offset}".encode())
             if index in dead:
                 yield self._dead_letter(source, dead[index])
                 continue

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from operators.records import Lane, OutcomeBatch
 
-__all__ = ["KEY_BYTES", "Rows", "Stamp", "row_key", "table_rows"]
+__all__ = ["KEY_BYTES", "Rows", "Stamp", "row_key", "table_rows", "written_rows"]
 
 Value = TypeVar("Value")
 
@@ -83,6 +83,15 @@ def table_rows(batches: Sequence[OutcomeBatch]) -> list[Rows]:
         _rows(batch, [place - start for place in places[first:last]])
         for batch, start, (first, last) in zip(batches, starts, cuts, strict=False)
         if first < last
+    ]
+
+
+def written_rows(batches: Sequence[OutcomeBatch]) -> list[Rows]:
+    """A row for each write of some batches, in their order, to be joined by key."""
+    return [
+        _rows(batch, [index for _, index in _writes(batch, 0)])
+        for batch in batches
+        if len(batch) > len(batch.dead)
     ]
 
 

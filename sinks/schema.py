@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from operators.encoding import Encoded
+    from sinks.join import Join
     from sinks.rows import Rows
 
 __all__ = ["ARROW_TYPES", "FENCE_KEY", "TableSchema", "one_of"]
@@ -54,12 +55,14 @@ class TableSchema:
         model_name: Written to each row.
         several_topics: Whether offsets of several topics meet in the table; a further column
             `source_topic` then tells them apart.
+        join: How the writes of one key become its row, where none replaces all of it.
     """
 
     dimension: int
     columns: Mapping[str, str] = field(default_factory=dict)
     model_name: str = ""
     several_topics: bool = False
+    join: Join | None = None
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -92,8 +95,11 @@ class TableSchema:
         """The predicate under which a merged row replaces the one with its key.
 
         The same rule as `Stamp.beats`, and always true for the fence row: concurrent merges
-        then conflict on it, and Lance tries the later one again on the new state.
+        then conflict on it, and Lance tries the later one again on the new state. Joined rows
+        hold what the row before them did.
         """
+        if self.join is not None:
+            return "true"
         same = "source.source_partition = target.source_partition"
         tie = "source.source_partition > target.source_partition"
         if self.several_topics:

@@ -33,6 +33,7 @@ __all__ = [
     "Query",
     "TableReader",
     "check_model",
+    "condition",
     "find",
     "reranker",
 ]
@@ -69,7 +70,8 @@ class Query:
         mode: By what.
         text: The words, for `text` and `hybrid`.
         vector: Of unit length, for `vector` and `hybrid`.
-        where: A condition that the documents meet, in SQL.
+        where: A condition that the documents meet, in SQL, as a user gives it.
+        within: A further one, that is taken as it is.
     """
 
     k: int
@@ -78,6 +80,7 @@ class Query:
     text: str = ""
     vector: NDArray[np.float32] | None = None
     where: str | None = None
+    within: str = ""
 
     @property
     def depth(self) -> int:
@@ -182,7 +185,7 @@ def find(dataset: lance.LanceDataset, query: Query, columns: Collection[str]) ->
         NoTextIndexError: The query needs a text index, and there is none.
         SinkError: The table can't be searched.
     """
-    search = _Search(dataset, query, tuple(columns), _condition(dataset, query.where))
+    search = _Search(dataset, query, tuple(columns), condition(dataset, query.where, query.within))
     rows = query.depth
     while True:
         found = search.ranked(rows)
@@ -206,16 +209,26 @@ def reranker() -> Any:  # noqa: ANN401 - it has no types
     return RRFReranker()
 
 
-def _condition(dataset: lance.LanceDataset, where: str | None) -> str:
-    """What rows must meet: to be documents, and what the user asks."""
+def condition(dataset: lance.LanceDataset, where: str | None, within: str = "") -> str:
+    """What rows must meet: to be documents, and what is asked.
+
+    Args:
+        dataset: The table.
+        where: A user's condition.
+        within: A further one, that is taken as it is.
+
+    Raises:
+        FilterError: The user's can't be read, or does not fit the columns.
+    """
+    alive = f"{_ALIVE} AND {within}" if within else _ALIVE
     if where is None:
-        return _ALIVE
+        return alive
     given = predicate(where, set(dataset.schema.names) - HIDDEN)
     try:
         dataset.scanner(columns=["id"], filter=given, limit=1).explain_plan()
     except LANCE_ERRORS as error:
         raise FilterError(f"{where}: {_told(error)}") from error
-    return f"{_ALIVE} AND ({given})"
+    return f"{alive} AND ({given})"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import lance
 import numpy as np
 import pyarrow as pa
 
+from operators.activity import StoredState
 from operators.current import CurrentRow
 from operators.encoding import Encoded
 from sinks.errors import SinkError
@@ -21,7 +22,9 @@ from sinks.schema import FENCE_KEY, TableSchema, one_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-__all__ = ["LANCE_ERRORS", "Fence", "TableStore", "one_line"]
+    from numpy.typing import NDArray
+
+__all__ = ["LANCE_ERRORS", "Fence", "TableStore", "one_line", "vectors_of"]
 
 LANCE_ERRORS: Final = (OSError, RuntimeError, ValueError)
 """What Lance raises, whatever is wrong."""
@@ -192,6 +195,33 @@ class TableStore:
             )
         return _current(found)
 
+    def states(
+        self, ids: Collection[str], dataset: lance.LanceDataset | None = None
+    ) -> Mapping[str, StoredState]:
+        """The committed rows of those users. See `operators.activity`.
+
+        Args:
+            ids: The users.
+            dataset: A version of the table; the newest unless given.
+
+        Raises:
+            SinkError: The table can't be read.
+        """
+        names = ["id", "vector", "metadata", "event_time", "source_partition", "source_offset"]
+        dataset = dataset or self.open()
+        with self.reading():
+            found = dataset.to_table(columns=names, filter=f"{one_of(ids)} AND NOT deleted")
+        vectors = found.column("vector").combine_chunks()
+        times = found.column("event_time").cast(pa.int64()).to_pylist()
+        columns = _columns(found, "id", "metadata", "source_partition", "source_offset")
+        return {
+            # A copy: it is kept longer than the rows that it came with.
+            identity: StoredState(np.array(vectors[i].values, np.float32), told, at, *place)
+            for i, (identity, told, at, *place) in enumerate(
+                zip(*columns[:2], times, *columns[2:], strict=True)
+            )
+        }
+
     @contextmanager
     def reading(self) -> Iterator[None]:
         """Let what Lance raises while the table is read be an error of ours."""
@@ -271,6 +301,14 @@ class TableStore:
             f"table.columns: {dict(self.schema.columns)} do not fit table {self.name} in "
             f"{self.uri}: {told}; set the table's own columns, or another table.name"
         )
+
+
+def vectors_of(dataset: lance.LanceDataset, ids: Collection[str]) -> dict[str, NDArray[np.float32]]:
+    """The vectors of those documents that the table has, of unit length."""
+    found = dataset.to_table(columns=["id", "vector"], filter=f"{one_of(ids)} AND NOT deleted")
+    vectors = found.column("vector").combine_chunks()
+    names = found.column("id").to_pylist()
+    return {name: np.asarray(vectors[i].values, np.float32) for i, name in enumerate(names)}
 
 
 def _current(found: pa.Table) -> dict[str, CurrentRow]:

@@ -13,7 +13,7 @@ from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.pace import Pace
 from sinks.remote import RemoteWriter
-from sinks.rows import table_rows
+from sinks.rows import table_rows, written_rows
 from sinks.seam import check_seam
 
 if TYPE_CHECKING:
@@ -59,10 +59,12 @@ class TableSink(FixedPartitionedSink[Window, None]):
     board: Board
     watchdog: Watchdog
     metrics: Metrics
+    name: str = "table"
+    behind: tuple[str, ...] = ("topic",)
 
     def list_parts(self) -> list[str]:
         """The one part."""
-        return ["table"]
+        return [self.name]
 
     def part_fn(self, item_key: str) -> int:  # noqa: ARG002 - Bytewax's interface
         """The one part, whatever the lane."""
@@ -78,7 +80,14 @@ class TableSink(FixedPartitionedSink[Window, None]):
         writer = ending(RemoteWriter.open)(self.store, self.upkeep, self.max_chunks)
         pace = Pace(PACE_SHARE * self.freshness_ms, lane_rows=self.lane_rows)
         return TablePartitionSink(
-            writer, self.store.schema, pace, self.board, self.watchdog, self.metrics
+            writer,
+            self.store.schema,
+            pace,
+            self.board,
+            self.watchdog,
+            self.metrics,
+            self.name,
+            self.behind,
         )
 
 
@@ -94,6 +103,8 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         board: Where progress is posted.
         watchdog: Watches each commit.
         metrics: Where to count.
+        name: The sink's, on the board and in the metrics.
+        behind: The sinks that must have a record first which depends on the row before it.
     """
 
     def __init__(
@@ -104,7 +115,11 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         board: Board,
         watchdog: Watchdog,
         metrics: Metrics,
+        name: str = "table",
+        behind: Sequence[str] = ("topic",),
     ) -> None:
+        self._name = name
+        self._after = tuple(behind)
         self._writer = writer
         self._schema = schema
         self._board = board
@@ -112,12 +127,12 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self._pace = pace
         self._behind = False
         self._floor = dict(writer.opened.progress)
-        metrics.index_size.set(writer.opened.rows)
+        metrics.index_size.labels(name).set(writer.opened.rows)
         self._next: dict[str, int] = {}
         # The next offset of each lane when the last commit began.
         self._begun: dict[str, int] = {}
         self._committer: Committer[OutcomeBatch] = Committer(
-            "table commit",
+            f"{name} commit",
             self._commit,
             len,
             watchdog,
@@ -143,8 +158,8 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         lane = batch.lane.key
         check_seam(batch, self._next.get(lane))
         if lane not in self._next:
-            self._board.own("table", lane)
-            self._board.post("table", lane, self._floor.get(lane, -1))
+            self._board.own(self._name, lane)
+            self._board.post(self._name, lane, self._floor.get(lane, -1))
         self._next[lane] = batch.end
         fresh = batch.since(self._floor.get(lane, -1))
         if fresh is not None:
@@ -162,11 +177,12 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         started = time.monotonic()
         progress = {batch.lane.key: batch.end for batch in batches}
         self._begun.update(progress)
-        written = self._writer.commit(self._schema.rows(table_rows(batches)), progress)
+        rows = table_rows(batches) if self._schema.join is None else written_rows(batches)
+        written = self._writer.commit(self._schema.rows(rows), progress)
         for lane, next_offset in progress.items():
-            self._board.post("table", lane, next_offset)
-        self._metrics.committed("table", batches, time.monotonic() - started)
-        self._metrics.index_size.set(written.rows)
+            self._board.post(self._name, lane, next_offset)
+        self._metrics.committed(self._name, batches, time.monotonic() - started)
+        self._metrics.index_size.labels(self._name).set(written.rows)
         self._pace.spent(written.cpu_s)
         # Whether the lanes had more to read behind all of it, whatever clocks say.
         self._behind = not any(batch.drained for batch in batches)
@@ -175,7 +191,8 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         return self._pace.rest(took_s, behind=self._behind)
 
     def _await_patches(self, batches: Sequence[OutcomeBatch]) -> None:
-        """Hold back a commit until the topic has its records that depend on the row before."""
+        """Hold back a commit until others have its records that depend on the row before."""
         for batch in batches:
             if batch.has_patch:
-                self._board.wait_for("topic", batch.lane.key, batch.end)
+                for sink in self._after:
+                    self._board.wait_for(sink, batch.lane.key, batch.end)

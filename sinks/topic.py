@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from recovery.progress import Board
     from recovery.watchdog import Watchdog
-    from sinks.messages import MessageEncoder, OutputRecord
+    from sinks.messages import Messages, OutputRecord
     from telemetry.metrics import Metrics
 
 __all__ = ["LaneWriter", "TopicSink", "Writing"]
@@ -73,7 +73,7 @@ class Writing:
     """
 
     kafka: KafkaConfig
-    encoder: MessageEncoder
+    encoder: Messages
     compression: str
     max_message_bytes: int
     board: Board

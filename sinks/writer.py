@@ -11,7 +11,9 @@ import pyarrow.compute as pc
 
 from sinks.chunks import has_chunks, settled
 from sinks.errors import SinkError
+from sinks.join import joined
 from sinks.maintenance import Maintenance
+from sinks.schema import one_of
 from sinks.store import LANCE_ERRORS
 
 if TYPE_CHECKING:
@@ -109,7 +111,9 @@ class TableWriter:
         """Commit rows and a fence; whether no one else committed meanwhile."""
         schema = self._store.schema
         with self._store.writing():
-            if self._chunked:
+            if schema.join is not None:
+                rows = joined(self._held(rows), rows, schema.join)
+            elif self._chunked:
                 rows = settled(self._dataset, schema, rows)
             mark = schema.fence(fence.json(), fence.sequence, time.time_ns() // 1_000_000)
             merged = pa.concat_tables([rows, mark])
@@ -128,6 +132,13 @@ class TableWriter:
                 raise
             self.rows = self._dataset.count_rows()
         return True
+
+    def _held(self, rows: pa.Table) -> pa.Table:
+        """The table's rows of the same documents."""
+        ids = set(rows.column("id").to_pylist())
+        if not ids:
+            return rows
+        return self._dataset.to_table(filter=one_of(ids)).select(rows.schema.names)
 
     def _refresh(self) -> None:
         """Go on to the newest version, if that is this writer's.

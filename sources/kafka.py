@@ -13,7 +13,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from operators.records import Lane, RecordBatch
 from recovery.fencing import fence
-from recovery.progress import SINKS, Board, resume_offset
+from recovery.progress import Board, resume_offset
 from recovery.watchdog import ending
 from sources.budget import InFlight, WorkerBudget
 from sources.lane import LaneReader
@@ -75,7 +75,7 @@ class Reading:
         read_ahead: How many bytes of each lane the client reads ahead.
         freshness_ms: Within how many milliseconds a document is to reach the topic.
         model: Whether the step behind the source can do with more.
-        table_progress: Reads the table's next offset of each lane that it knows.
+        tables: For each sink that is a table, what reads its next offset of each lane it knows.
         board: The sinks' progress, as far as this process knows it.
         shutdown: Whether to end.
         metrics: Where to count.
@@ -89,7 +89,7 @@ class Reading:
     read_ahead: int
     freshness_ms: float
     model: Model
-    table_progress: Callable[[Collection[str]], Mapping[str, int]]
+    tables: Mapping[str, Callable[[Collection[str]], Mapping[str, int]]]
     board: Board
     shutdown: Shutdown
     metrics: Metrics
@@ -123,7 +123,7 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
     spreads the parts evenly over the workers. Partitions added later are read at once, by the
     part of the topic's first partition, and get parts of their own at the next start.
 
-    Guarantee: a lane is read in offset order from the older of both sinks' progress, so no sink
+    Guarantee: a lane is read in offset order from the oldest of the sinks' progress, so no sink
     lacks a record. Nothing is committed here: the topic sink does, with the outcomes.
 
     A replay reads records again that one sink has already; that sink drops them. The snapshot
@@ -288,10 +288,9 @@ class ActiveLane:
 
     def _resume_at(self, lane: Lane, start: Literal["earliest", "latest"]) -> int:
         committed = self._reading.kafka.committed(self.reader.consumer, lane.topic, lane.partition)
-        progress = {
-            "topic": committed,
-            "table": self._reading.table_progress([lane.key]).get(lane.key),
-        }
+        progress = {"topic": committed}
+        for name, held in self._reading.tables.items():
+            progress[name] = held([lane.key]).get(lane.key)
         marks = self.reader.watermarks()
         return resume_offset(str(lane), marks, progress, start, self._reading.missing)
 
@@ -336,5 +335,5 @@ class ActiveLane:
         now = time.monotonic()
         if now - self._asked > 0.1:
             self._asked = now
-            for sink in SINKS:
+            for sink in self._reading.board.sinks:
                 self._reading.board.refresh(sink, [self.reader.lane.key])

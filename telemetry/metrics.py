@@ -17,7 +17,7 @@ from telemetry.freshness import FreshnessWatch
 from telemetry.histogram import BatchHistogram
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from operators.records import Outcome, OutcomeBatch
 
@@ -31,15 +31,21 @@ class Metrics:
 
     Args:
         registry: Where they are registered; a fresh one unless given.
-        freshness_ms: How old a record may be when the topic has it, in milliseconds; the table
+        freshness_ms: How old a record may be when the topic has it, in milliseconds; a table
             has twice as long.
+        tables: The sinks that are tables.
     """
 
     def __init__(
-        self, registry: CollectorRegistry | None = None, freshness_ms: float = 100.0
+        self,
+        registry: CollectorRegistry | None = None,
+        freshness_ms: float = 100.0,
+        tables: Iterable[str] = ("table",),
     ) -> None:
         self.registry = registry or CollectorRegistry()
-        self._watch = FreshnessWatch({"topic": freshness_ms, "table": 2 * freshness_ms})
+        self._watch = FreshnessWatch(
+            {"topic": freshness_ms, **dict.fromkeys(tables, 2 * freshness_ms)}
+        )
         self._define_flow()
         self._define_model()
         self._define_process()
@@ -84,7 +90,9 @@ class Metrics:
         self.missed = self._gauge(
             "freshness_target_missed", "1 while most records are late, else 0.", ("sink",)
         )
-        self.index_size = self._gauge("index_size", "Rows of the table, tombstones included.")
+        self.index_size = self._gauge(
+            "index_size", "Rows of the table, tombstones included.", ("sink",)
+        )
 
     def _define_model(self) -> None:
         self.inference_latency = self._histogram(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
-from flows import parts
+from flows import access
 from flows.settings import FIXED_COLUMNS, Settings, load
 from headrace.errors import UsageError
 from operators.documents import COLUMN_TYPES
@@ -305,7 +305,7 @@ def test_no_error_shows_a_secret(environ: dict[str, str]) -> None:
 def test_nothing_shows_a_secret() -> None:
     """Neither the settings nor what is made of them show a client option's value."""
     settings = read(given(KAFKA__CLIENT__SASL_PASSWORD=SECRET))
-    kafka = parts.kafka_of(settings)
+    kafka = access.kafka_of(settings)
     assert kafka.client == {"sasl.password": SECRET}
     for shown in (settings, settings.kafka, kafka):
         assert SECRET not in f"{shown} {shown!r}"
@@ -331,5 +331,5 @@ def test_frozen() -> None:
 def test_message_limit_takes_the_largest_record() -> None:
     """An output may be as large as a source record, all vectors, and what a message adds."""
     settings = read(given(SOURCE__MAX_RECORD_BYTES="5000000", MODEL__MAX_CHUNKS="100"))
-    assert parts.max_message_bytes(settings, 384) >= 5_000_000 + 100 * 384 * 4
-    assert parts.max_message_bytes(read({}), 384) == 1_000_000
+    assert access.max_message_bytes(settings, 384) >= 5_000_000 + 100 * 384 * 4
+    assert access.max_message_bytes(read({}), 384) == 1_000_000

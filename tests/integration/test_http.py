@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import httpx
 import pytest
 
-from harness.process import Child, free_port, tail
 from tests.integration.pipeline import Pipeline
+from tests.integration.servers import service
 from tests.samples import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import httpx
 
     from harness.broker import Broker
 
 pytestmark = pytest.mark.kafka
-
-
-@contextmanager
-def service(pipeline: Pipeline) -> Iterator[httpx.Client]:
-    """`headrace serve` over a pipeline's topics and table, once it is ready; gives a client."""
-    port = free_port()
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
-    log = pipeline.folder / "server.log"
-    with (
-        Child(
-            [sys.executable, "-m", "cli.main", "serve", "--port", str(port)],
-            log=log,
-            environment={**kept, **pipeline.environment},
-        ) as child,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
-    ):
-
-        def ready() -> bool:
-            assert child.alive, tail(log)
-            try:
-                return client.get("/health/ready").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        until(ready, 60)
-        yield client
 
 
 def search(client: httpx.Client, query: str, after: Any = None, **more: Any) -> list[Any]:
@@ -70,7 +40,8 @@ def test_read_your_writes(broker: Broker, tmp_path_factory: pytest.TempPathFacto
         "HEADRACE_SERVE__AFTER_TIMEOUT_S": "20",
     }
     pipeline = Pipeline(broker, tmp_path_factory.mktemp("http"), settings=settings)
-    with pipeline, service(pipeline) as client:
+    with pipeline, service(pipeline.folder, pipeline.environment) as client:
+        until(lambda: client.get("/health/ready").status_code == 200, 60)
         chair = {"text": "a red chair made of beech", "metadata": {"price": 120, "wood": "beech"}}
         accepted(client.put("/v1/documents/lamp", json={"text": "a lamp for reading at night"}))
         after = accepted(client.put("/v1/documents/chair", json=chair))

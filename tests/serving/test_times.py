@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from serving.times import MAX_TIME, MILLISECONDS_FROM, Timestamp, milliseconds
+from operators.judging import MILLISECONDS_FROM, milliseconds
+from serving.times import MAX_TIME, Timestamp
 
 ADAPTER: TypeAdapter[float] = TypeAdapter(Timestamp)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
-from flows.parts import max_message_bytes
+from flows.access import max_message_bytes
 from flows.settings import Settings
 from headrace.v1.embedding_pb2 import Embedding
 from operators.documents import Decoder

@@ -102,7 +102,7 @@ class Bench:
             read_ahead(1),
             100.0,
             self.model,
-            self.progress,
+            {"table": self.progress},
             self.board,
             self.shutdown,
             self.metrics,

@@ -1,0 +1,266 @@
+"""What every flow is framed by: settings, broker, model, progress and metrics, checked at start."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+from flows.access import encoder_of, max_message_bytes
+from headrace.errors import HeadraceError
+from operators.current import VIEW_BYTES
+from operators.embed import EmbedStep, StateLimits
+from operators.records import Lane
+from recovery.model import check_model
+from recovery.progress import Board
+from recovery.shutdown import Shutdown
+from recovery.store import Launch, StoreIdentity, check_store
+from recovery.watchdog import Watchdog, ending
+from sinks.maintenance import Upkeep
+from sinks.messages import MessageEncoder
+from sinks.table import TableSink
+from sinks.topic import TopicSink, Writing
+from sources.budget import read_ahead
+from sources.errors import SourceError
+from sources.kafka import KafkaSource, Reading
+from telemetry import logs
+from telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from confluent_kafka import Consumer
+
+    from clients.kafka import KafkaConfig
+    from flows.access import Topics
+    from flows.settings import Settings
+    from operators.background import Background
+    from operators.model import Encoder
+    from operators.records import DocumentBatch, OutcomeBatch
+    from sinks.messages import Messages
+    from sinks.store import TableStore
+
+__all__ = [
+    "Frame",
+    "frame_of",
+    "lanes_of",
+    "max_message_bytes",
+    "one_line_errors",
+    "settle",
+]
+
+COLLECT_EVERY: Final = 50_000
+"""How many more objects there must be before the collector looks: batches have thousands, which
+their counts free, so looking through them again and again is of no use."""
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """End the program on an error of ours: one line on standard error, and its exit code."""
+    try:
+        yield
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)  # noqa: T201 - what a person reads
+        sys.exit(error.exit_code)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What the parts of a flow share, and the parts that every flow has.
+
+    Attributes:
+        settings: The settings.
+        kafka: The broker, and the flow's consumer group.
+        lanes: The partitions that are read.
+        encoder: The model.
+        tables: The tables, by the name of their sink.
+        metrics: Where to count.
+        board: The sinks' progress.
+        watchdog: Watches commits.
+        shutdown: Whether to end.
+    """
+
+    settings: Settings
+    kafka: KafkaConfig
+    lanes: tuple[Lane, ...]
+    encoder: Encoder
+    tables: Mapping[str, TableStore]
+    metrics: Metrics
+    board: Board
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    shutdown: Shutdown = field(default_factory=Shutdown)
+
+    def embed(self, table: str, *, kept: bool = True) -> EmbedStep:
+        """The step that embeds documents.
+
+        Args:
+            table: The sink whose table has their rows.
+            kept: Whether rows may be remembered that all sinks have: not where another lane can
+                write them too.
+        """
+        model = self.settings.model
+        view_bytes = self.view_bytes if kept else 0
+        return EmbedStep(
+            self.encoder,
+            ending(self.tables[table].lookup),
+            self.board.written,
+            StateLimits(model.cache_entries, model.cache_bytes, view_bytes),
+            self.metrics,
+        )
+
+    @property
+    def view_bytes(self) -> int:
+        """What a lane may keep of rows that all sinks have."""
+        return VIEW_BYTES // max(1, len(self.lanes))
+
+    def source(self, embed: Background[DocumentBatch, OutcomeBatch]) -> KafkaSource:
+        """The source of all lanes."""
+        source = self.settings.source
+        reading = Reading(
+            self.kafka,
+            source.start,
+            source.missing,
+            source.max_in_flight,
+            source.max_in_flight_bytes,
+            read_ahead(len(self.lanes)),
+            self.settings.batch.freshness_ms,
+            embed,
+            {name: store.progress for name, store in self.tables.items()},
+            self.board,
+            self.shutdown,
+            self.metrics,
+        )
+        return KafkaSource(self.lanes, reading)
+
+    def messages(self, topic: str) -> MessageEncoder:
+        """What writes outcomes as records of a topic."""
+        settings, encoder = self.settings, self.encoder
+        return MessageEncoder(
+            topic,
+            settings.dead_letters.topic,
+            settings.embeddings.dtype,
+            encoder.name,
+            encoder.fingerprint,
+        )
+
+    def topic_sink(self, messages: Messages) -> TopicSink:
+        """The sink of all lanes' transactions."""
+        writing = Writing(
+            self.kafka,
+            messages,
+            self.settings.embeddings.compression,
+            max_message_bytes(self.settings, self.encoder.dimension),
+            self.board,
+            self.watchdog,
+            self.metrics,
+        )
+        return TopicSink(self.lanes, writing)
+
+    def table_sink(self, name: str, behind: Sequence[str] = ("topic",)) -> TableSink:
+        """The sink of one table.
+
+        Args:
+            name: The sink's.
+            behind: See `sinks.table.TablePartitionSink`.
+        """
+        table, source = self.settings.table, self.settings.source
+        return TableSink(
+            self.tables[name],
+            Upkeep(table.index_rows, table.tombstone_retention_s, table.text_index),
+            self.settings.model.max_chunks,
+            self.settings.batch.freshness_ms,
+            # Half of a lane's share, if one worker has all lanes.
+            max(1, source.max_in_flight // (2 * len(self.lanes))),
+            self.board,
+            self.watchdog,
+            self.metrics,
+            name,
+            tuple(behind),
+        )
+
+
+def frame_of(
+    settings: Settings,
+    kafka: KafkaConfig,
+    topics: Topics,
+    sinks: Sequence[str],
+    tables: Callable[[Encoder], Mapping[str, TableStore]],
+) -> Frame:
+    """Everything that is there before the parts of a flow.
+
+    Args:
+        settings: The settings.
+        kafka: The broker, and the flow's consumer group.
+        topics: What the flow reads and writes.
+        sinks: Its sinks that are tables.
+        tables: Their tables, for the model.
+
+    Raises:
+        HeadraceError: A setting is wrong, or what it names is missing or does not fit.
+    """
+    launch = Launch.parse(sys.argv, os.environ)
+    logs.configure()
+    lanes = lanes_of(kafka, topics)
+    metrics = Metrics(freshness_ms=settings.batch.freshness_ms, tables=sinks)
+    encoder = encoder_of(settings, metrics)
+    if launch.recovery is not None:
+        keys = tuple(lane.key for lane in lanes)
+        check_store(launch.recovery, StoreIdentity(keys, encoder.name, encoder.fingerprint))
+    check_model(kafka, lanes, encoder.name, encoder.fingerprint)
+    stores = tables(encoder)
+    for store in stores.values():
+        store.ensure()
+    if settings.metrics.address:
+        host, _, port = settings.metrics.address.rpartition(":")
+        metrics.serve(host, int(port) + launch.process)
+    durable = {name: store.progress for name, store in stores.items()}
+    board = Board({"topic": _Committed(kafka), **durable}, ("topic", *sinks))
+    return Frame(settings, kafka, lanes, encoder, stores, metrics, board)
+
+
+def settle() -> None:
+    """What is there by now stays: the collector need not look through it again and again."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY)
+
+
+def lanes_of(kafka: KafkaConfig, topics: Topics) -> tuple[Lane, ...]:
+    """The source topics' partitions; waits for a broker that is away.
+
+    Raises:
+        BrokerError: The broker can't be reached.
+        SourceError: A topic that the settings name is missing.
+    """
+    named = [*topics.sources, *topics.outputs]
+    found = kafka.partitions({topic for _, topic in named})
+    for setting, topic in named:
+        if topic not in found:
+            raise SourceError(
+                f"{setting}: {topic}: there is no such topic on "
+                f"{kafka.bootstrap_servers}; make it: headrace topics create"
+            )
+    return tuple(Lane(topic, p) for _, topic in topics.sources for p in found[topic])
+
+
+@dataclass(frozen=True)
+class _Committed:
+    """Reads the group's committed offsets, for sinks that run in another process."""
+
+    kafka: KafkaConfig
+
+    def __call__(self, lanes: Collection[str]) -> Mapping[str, int]:
+        found: dict[str, int] = {}
+        for key in lanes:
+            lane = Lane.parse(key)
+            offset = self.kafka.committed(self._consumer, lane.topic, lane.partition)
+            if offset is not None:
+                found[key] = offset
+        return found
+
+    @cached_property
+    def _consumer(self) -> Consumer:
+        return self.kafka.observer()

@@ -1,0 +1,84 @@
+"""The route that recommends products to a user."""
+
+import asyncio
+import time
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Query
+
+from operators.activity import views_of
+from serving.guard import guarded
+from serving.models import MAX_K, Identity, Recommendation, Recommendations
+from serving.openapi import problems
+from serving.search import READ, ModelCheck
+from sinks.filters import MAX_CHARACTERS
+from sinks.products import Products, Recommended
+from sinks.search import TableReader
+
+__all__ = ["Recommending", "recommend_router"]
+
+_REFUSED: Final = (401, 403, 422, 429, 503)
+
+UserId = Annotated[Identity, Path(description="The user's id.", examples=["u123"])]
+HowMany = Annotated[int, Query(ge=1, le=MAX_K, description="How many products.")]
+Condition = Annotated[
+    str | None,
+    Query(
+        max_length=MAX_CHARACTERS,
+        description="A condition on the products' columns, in SQL.",
+        examples=["category = 'chairs'"],
+    ),
+]
+
+
+class Recommending:
+    """Recommends from two tables for one worker's requests.
+
+    Args:
+        users: The table of users.
+        products: The products.
+        check: Refuses a table of users with another model's vectors.
+    """
+
+    def __init__(self, users: TableReader, products: Products, check: ModelCheck) -> None:
+        self._users = users
+        self._products = products
+        self._check = check
+
+    def products(self, user: str, k: int, where: str | None) -> list[Recommended]:
+        """The products for a user, best first.
+
+        Raises:
+            HeadraceError: The condition is wrong, or a table can't be searched.
+        """
+        self._check()
+        state = self._users.store.states([user], self._users.latest()).get(user)
+        if state is None:
+            return self._products.popular(k, where, time.time() * 1000)
+        viewed = list(dict.fromkeys(view.product for view in views_of(state.metadata)))
+        return self._products.near(state.vector, viewed, k, where)
+
+
+def recommend_router(recommending: Recommending) -> APIRouter:
+    """The route that recommends."""
+    router = guarded(READ, tags=["search"], responses=problems(*_REFUSED))
+
+    @router.get("/v1/users/{user_id:whole}/recommendations", summary="Recommend products to a user")
+    async def get_recommendations(
+        user_id: UserId,
+        k: HowMany = 10,
+        where: Annotated[Condition, Query(alias="filter")] = None,
+    ) -> Recommendations:
+        """Products near to what the user looked at of late, in stock, and not among it.
+
+        A user without views gets what is most viewed of late.
+        """
+        began = time.perf_counter()
+        found = await asyncio.to_thread(recommending.products, user_id, k, where)
+        items = [
+            Recommendation(product_id=p.id, score=p.score, title=p.title, because=p.because)
+            for p in found
+        ]
+        return Recommendations(items=items, took_ms=round((time.perf_counter() - began) * 1000, 3))
+
+    return router
