@@ -13,7 +13,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -24,6 +24,7 @@ __all__ = ["Topics", "Workload", "make_topics", "produce"]
 
 EXPECT: Final = "expect"
 NEVER: Final = "never"
+PATIENCE_S: Final = 60.0
 
 _BAD: Final[Sequence[tuple[str, bytes | None, bytes]]] = (
     ("missing_key", None, b'{"text": "no key"}'),
@@ -159,11 +160,21 @@ def _abort(servers: str, topic: str) -> None:
     producer = Producer(
         {"bootstrap.servers": servers, "transactional.id": f"aborts-{topic}", "log_level": 3}
     )
-    producer.init_transactions(30)
+    _patiently(producer.init_transactions)
     producer.begin_transaction()
     for number in range(20):
         value = b'{"text": "from an aborted transaction"}'
         key = f"never-{number}".encode()
         producer.produce(topic, value, key, headers=[(EXPECT, NEVER.encode())])
-    producer.flush(30)
-    producer.abort_transaction(30)
+    producer.flush(PATIENCE_S)
+    _patiently(producer.abort_transaction)
+
+
+def _patiently(step: Callable[[float], None]) -> None:
+    """Make a call of a transaction, again if it timed out: the broker may be the one disturbed."""
+    try:
+        step(PATIENCE_S)
+    except KafkaException as error:
+        if not error.args[0].retriable():
+            raise
+        step(PATIENCE_S)

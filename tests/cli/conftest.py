@@ -107,6 +107,10 @@ def settings(broker: Broker, model: Mapping[str, str], folder: Path, name: str) 
         "HEADRACE_SOURCE__MAX_RECORD_BYTES": str(MAX_RECORD_BYTES),
         "HEADRACE_EMBEDDINGS__TOPIC": f"{name}.embeddings",
         "HEADRACE_DEAD_LETTERS__TOPIC": f"{name}.dead",
+        **{
+            f"HEADRACE_RECOMMEND__{topic.upper()}_TOPIC": f"{name}.shop-{topic}"
+            for topic in ("views", "inventory", "embeddings", "users")
+        },
         "HEADRACE_TABLE__URI": str(folder / "lancedb"),
         "HEADRACE_TABLE__COLUMNS": '{"price": "float64"}',
         "HEADRACE_METRICS__ADDRESS": "",

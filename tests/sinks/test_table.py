@@ -331,10 +331,10 @@ def test_index_size_is_the_tables_rows(tmp_path: Path) -> None:
     """The gauge follows the table, not only its opening."""
     table = Table(store_in(tmp_path))
     sink = table.part()
-    assert table.metrics.registry.get_sample_value("headrace_index_size") == 1
+    assert table.metrics.registry.get_sample_value("headrace_index_size", {"sink": "table"}) == 1
     sink.write_batch([(outcomes([embedding(f"{i}") for i in range(10)]),)])
     sink.close()
-    size = table.metrics.registry.get_sample_value("headrace_index_size")
+    size = table.metrics.registry.get_sample_value("headrace_index_size", {"sink": "table"})
     assert size == table.store.open().count_rows()
 
 
