@@ -8,7 +8,7 @@ import time
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import lance
 import numpy as np
@@ -19,7 +19,7 @@ from harness.flow import Flow
 from headrace.v1.embedding_pb2 import Embedding
 from operators.activity import Activity, Fading, Viewed
 from operators.partitions import partition_of
-from operators.records import Lane
+from operators.records import SOURCE_HEADER, Lane
 from tests.brokers import admin, config_of, read_all
 
 if TYPE_CHECKING:
@@ -140,7 +140,11 @@ class Shop:
         kafka = config_of(self.broker, f"{self.name}-recommend")
         consumer = kafka.observer()
         try:
-            committed = {lane: kafka.committed(consumer, *self._place(lane)) or 0 for lane in ends}
+            lanes = {key: Lane.parse(key) for key in ends}
+            committed = {
+                key: kafka.committed(consumer, lane.topic, lane.partition) or 0
+                for key, lane in lanes.items()
+            }
         finally:
             consumer.close()
         return sum(
@@ -161,10 +165,6 @@ class Shop:
             }
         finally:
             consumer.close()
-
-    def _place(self, lane: str) -> tuple[str, int]:
-        found = Lane.parse(lane)
-        return found.topic, found.partition
 
     def _progress(self, table: str) -> dict[str, int]:
         fence = self._table(table).to_table(columns=["metadata"], filter="id IS NULL")
@@ -200,10 +200,9 @@ def place(message: Message) -> str:
 
 def source(message: Message) -> str:
     """Where the record stands that another one is the outcome of."""
-    values = [value for name, value in message.headers() or [] if name == "headrace-source"]
-    assert len(values) == 1
-    assert isinstance(values[0], bytes)
-    return values[0].decode()
+    headers = cast("list[tuple[str, bytes]]", message.headers() or [])
+    [found] = [value for name, value in headers if name == SOURCE_HEADER]
+    return found.decode()
 
 
 def wanted(shop: Shop, vector: Callable[[str], np.ndarray[Any, Any]], fading: Fading) -> Wanted:

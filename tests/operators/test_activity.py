@@ -172,7 +172,8 @@ def test_any_crash(rows: list[Row], data: st.DataObject) -> None:
     whole = run(Users().step(), rows)
     users = Users()
     step = users.step(data.draw(st.sampled_from([0, 1 << 20])))
-    position, pending = 0, []
+    position = 0
+    pending: list[OutcomeBatch] = []
     assert whole.beside is not None
     wanted = dict(zip(whole.beside.offsets, vectors(whole), strict=True))
     crashes = 3

@@ -67,10 +67,9 @@ def service(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         kafka={"bootstrap_servers": broker.bootstrap_servers},
         source={"topics": topics[0], "max_record_bytes": MAX_RECORD_BYTES},
         table={"columns": {"price": "float64"}},
+        recommend={"views_topic": topics[1], "inventory_topic": topics[2]},
         serve={
             "parts": "ingest",
-            "views_topic": topics[1],
-            "inventory_topic": topics[2],
             "max_body_bytes": 20_000,
             "max_bulk_lines": 3000,
         },
