@@ -30,7 +30,7 @@ from operators.model.sample import NEAR, TEXTS
 from operators.tokenize import Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -42,7 +42,7 @@ __all__ = ["LEAST_AGREEMENT", "Choice", "choose", "fit_cost"]
 LEAST_AGREEMENT: Final = 0.99
 """The share of nearest neighbours that a candidate must have in common with fp32."""
 
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 _LEAST_ALONE: Final = 0.9999
 _NEIGHBOURS: Final = 10
 _ROUNDS: Final = 3
@@ -160,28 +160,45 @@ def _processor() -> str:
 
 def _measure(bundle: Bundle, able: Sequence[Candidate], floor: float | None) -> Choice:
     """Measures each candidate, and takes the best."""
-    batches, near = _Batches(bundle, TEXTS), _Batches(bundle, NEAR)
+    batches = _Batches(bundle, TEXTS)
     runtimes = {own: open_runtime(bundle, own) for own in able}
-    figures: dict[Candidate, dict[str, float]] = {own: {} for own in able}
-    if list(able) != [_REFERENCE]:
+    speeds = _speeds(batches, runtimes)
+    figures = {own: {"docs_per_cpu_second": speed} for own, speed in speeds.items()}
+    compared = [own for own in able if _is_compared(own, speeds)]
+    if compared:
+        near = _Batches(bundle, NEAR)
         reference = runtimes.get(_REFERENCE) or open_runtime(bundle, _REFERENCE)
         truth, near_truth = batches.run(reference), near.run(reference)
-        for own, runtime in runtimes.items():
-            figures[own]["overlap_at_10"] = _overlap(near.run(runtime), near_truth)
-            figures[own].update(_likeness(batches, runtime, truth))
-    for own, speed in _speeds(batches, runtimes).items():
-        figures[own]["docs_per_cpu_second"] = speed
+        for own in compared:
+            figures[own]["overlap_at_10"] = _overlap(near.run(runtimes[own]), near_truth)
+            figures[own].update(_likeness(batches, runtimes[own], truth))
     best, reason = _best(figures, floor)
     cost = _cost(runtimes[best], bundle.max_tokens)
     named = {" ".join(own): rounded for own, rounded in _rounded(figures).items()}
     return Choice(best[0], best[1], reason, _refused(figures, best, floor), named, cost)
 
 
+def _is_compared(candidate: Candidate, speeds: dict[Candidate, float]) -> bool:
+    """Whether a candidate's vectors are worth comparing with fp32's, which takes its time.
+
+    Those of fp32 by another runtime are not, unless it is fast enough to be taken.
+    """
+    if candidate == _REFERENCE:
+        return False
+    first = _first(speeds)
+    return candidate[1] != "fp32" or speeds[candidate] >= _LEAST_GAIN * speeds[first]
+
+
+def _first(candidates: Collection[Candidate]) -> Candidate:
+    """What is taken where nothing is much faster."""
+    return _REFERENCE if _REFERENCE in candidates else next(iter(candidates))
+
+
 def _best(figures: dict[Candidate, dict[str, float]], floor: float | None) -> tuple[Candidate, str]:
     """The fastest candidate that is sound, and why; the first one where none is much faster."""
     if len(figures) == 1:
         return next(iter(figures)), "the only one that fits the settings and this machine"
-    first = _REFERENCE if _REFERENCE in figures else next(iter(figures))
+    first = _first(figures)
     sound = [own for own, values in figures.items() if not _fault(values, floor)]
     fastest = max(sound, key=lambda own: figures[own]["docs_per_cpu_second"], default=first)
     gain = _gain(figures, fastest, first)
@@ -209,7 +226,7 @@ def _refused(
 def _fault(values: dict[str, float], floor: float | None) -> str:
     """What makes a candidate unsound; empty if nothing does, or it was asked for by name.
 
-    Where the reference is the only candidate it was not compared.
+    What was not compared is fp32 in any case.
     """
     if floor is None or "overlap_at_10" not in values:
         return ""

@@ -151,7 +151,7 @@ def test_real_model_gets_a_sound_choice(source: ModelSource, minilm: Bundle) -> 
     """`auto` on the real model agrees with fp32, doesn't depend on the batch, and is described."""
     shown = describe(source)
     figures = shown["figures"][f"{shown['runtime']} {shown['precision']}"]
-    if len(shown["figures"]) > 1:
+    if "overlap_at_10" in figures:
         assert figures["overlap_at_10"] >= 0.99
         assert figures["alone_cosine"] >= 0.9999
     assert figures["docs_per_cpu_second"] > 0

@@ -172,8 +172,8 @@ def test_auto_weighs_it_up(quantized: Bundle) -> None:
     figures = [strict["figures"][name] for name in names]
     assert all(one["overlap_at_10"] > 0.9 and one["fp32_cosine"] > 0.98 for one in figures)
     assert strict["int8_file"] == str(quantized.int8().onnx_file)
-    faster = max(strict["figures"].values(), key=lambda one: one["docs_per_cpu_second"])
-    if faster != strict["figures"]["onnxruntime fp32"]:
+    speeds = {name: one["docs_per_cpu_second"] for name, one in strict["figures"].items()}
+    if max(speeds, key=speeds.__getitem__) in names:
         assert any(
             "is below model.least_agreement 1.0" in why for why in strict["refused"].values()
         )
