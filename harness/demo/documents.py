@@ -6,9 +6,11 @@ import json
 import random
 import sys
 import warnings
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from harness.demo.background import Background
 from harness.texts import Docstring, docstrings
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from harness.audit import Given
 
-__all__ = ["Record", "changes", "gather", "metadata_of", "outcomes", "record_of"]
+__all__ = ["Gathering", "Record", "changes", "gather", "metadata_of", "outcomes", "record_of"]
 
 LEAST_CHANGES: Final = 200
 
@@ -44,6 +46,29 @@ def gather(count: int) -> list[Docstring]:
     chosen = _spread(library, share) + _spread(packages, count - share)
     random.Random(1).shuffle(chosen)  # noqa: S311 - reproducible, not secret
     return chosen
+
+
+class Gathering(Background):
+    """Gathers texts beside something else.
+
+    Args:
+        count: How many.
+    """
+
+    def __init__(self, count: int) -> None:
+        super().__init__("demo-texts")
+        self._count = count
+        self._found: Future[list[Docstring]] = Future()
+
+    def result(self) -> list[Docstring]:
+        """The texts, once they are there."""
+        return self._found.result()
+
+    def _run(self) -> None:
+        try:
+            self._found.set_result(gather(self._count))
+        except BaseException as error:  # noqa: BLE001 - raised where the texts are wanted
+            self._found.set_exception(error)
 
 
 def _spread(items: Sequence[Docstring], count: int) -> list[Docstring]:

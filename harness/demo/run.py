@@ -11,7 +11,7 @@ from clients.kafka import KafkaConfig
 from harness.audit import audit
 from harness.broker import Broker
 from harness.demo.commands import WORKERS, Commands
-from harness.demo.documents import changes, gather, metadata_of, outcomes, record_of
+from harness.demo.documents import Gathering, changes, metadata_of, outcomes, record_of
 from harness.demo.ending import show_count, show_way_on
 from harness.demo.follow import Follower
 from harness.demo.interrupts import ignore_interrupts
@@ -38,7 +38,7 @@ FRESH_RATE: Final = 20.0
 CHANGES_S: Final = 5.0
 """How long the changes are spread over, so that a kill falls between them."""
 
-FIRST: Final = 200
+FIRST: Final = 100
 """How many documents are in the table when it is searched first."""
 
 PARTITIONS: Final = 4
@@ -130,16 +130,17 @@ class Demo:
 
     def _start_kafka(self) -> None:
         with self._screen.step("1/6 Kafka, the model, and texts that every machine has"):
+            gathering = Gathering(self._size + FRESH)
+            gathering.start()
             self._screen.command(*self._commands.broker)
             self._broker.start()
             self._screen.say(
                 f"Apache Kafka runs on {self._place.servers}, process {self._broker.pid}."
             )
             self._commands.headrace("model", "export")
-            self._write_documents()
+            self._write_documents(gathering.result())
 
-    def _write_documents(self) -> None:
-        found = gather(self._size + FRESH)
+    def _write_documents(self, found: list[Docstring]) -> None:
         self._documents, self._fresh = found[:-FRESH], found[-FRESH:]
         lines = [
             json.dumps({"id": one.id, "text": one.text, "metadata": metadata_of(one)})
