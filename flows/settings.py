@@ -78,6 +78,7 @@ def _from_list(value: object) -> object:
 TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,200}$")]
 Text = Annotated[str, Field(min_length=1)]
+MetricsUrl = Annotated[str, Field(pattern=r"^https?://\S+$")]
 
 
 class _Section(BaseModel):
@@ -320,6 +321,11 @@ class ServeSettings(_Section):
         le=300,
         description="Seconds that a search waits for the record in its `after` before it is "
         "answered 504.",
+    )
+    flow_metrics: Annotated[tuple[MetricsUrl, ...], BeforeValidator(_from_list)] = Field(
+        (),
+        description="Where the page reads the metrics of the flow's processes; unless given at "
+        "`metrics.address` and the ports behind it.",
     )
     query_cache_entries: int = Field(
         1000, ge=0, description="Queries whose vectors are remembered; 0 remembers none."

@@ -1,4 +1,4 @@
-"""The HTTP services: documents and events in, searches out. Knows nothing of Bytewax.
+"""The HTTP services: documents in, searches and recommendations out. Knows nothing of Bytewax.
 
 ```text
 server        binds the port, TLS, worker processes, shutdown
@@ -11,8 +11,11 @@ ingest, bulk  the routes that write
   records     what they are asked to write, as Kafka records
   publisher   records to the broker: bounded, and each answered once acknowledged
 search        the route that searches
+recommend     the route that recommends products to a user
   vectors     queries to vectors, several at a time, the last ones remembered
   waiting     until the table holds a record
+live          how the stream stands, once or as server-sent events
+page          the page at `/`, in page.html
 health        live, ready, metrics
 models, times the bodies of requests and answers; timestamps in seconds or milliseconds
 ```

@@ -17,13 +17,16 @@ from serving.auth import tokens_of
 from serving.guard import Guard
 from serving.health import Readiness, health_router
 from serving.ingest import Ingest, ingest_router
+from serving.live import FlowMetrics, Live, live_router
 from serving.observe import Observed
 from serving.openapi import describe
+from serving.page import page_router
 from serving.problems import answer_problems
 from serving.publisher import Limits, Publisher, producer_of
 from serving.recommend import Recommending, recommend_router
 from serving.search import ModelCheck, Search, search_router
 from serving.vectors import QueryVectors
+from sinks.latest import Latest
 from sinks.products import Products
 from sinks.search import TableReader, reranker
 from telemetry.http import HttpMetrics
@@ -44,6 +47,7 @@ OUTAGE_S: Final = 2.0
 TAGS: Final = [
     {"name": "ingest", "description": "Writes; each answered once the broker has acknowledged it."},
     {"name": "search", "description": "Searches of the table."},
+    {"name": "live", "description": "How the stream stands."},
     {"name": "health", "description": "For whoever runs the service."},
 ]
 
@@ -152,7 +156,15 @@ class _Made:
         )
         app.include_router(search_router(search))
         app.include_router(recommend_router(self._recommending(model)))
+        app.include_router(live_router(self._live(reader)))
+        app.include_router(page_router())
         self.checks["table"] = search.check_model
+
+    def _live(self, reader: TableReader) -> Live:
+        settings = self._settings
+        flow = FlowMetrics(settings.serve.flow_metrics, settings.metrics.address)
+        kafka = replace(kafka_of(settings), outage_s=OUTAGE_S)
+        return Live(flow, Latest(reader), _BrokerCheck(kafka, settings.source.topics[0]))
 
     def _recommending(self, model: Model) -> Recommending:
         tables = recommending_tables(self._settings, model)

@@ -15,10 +15,14 @@ __all__ = [
     "BulkResult",
     "DocumentBody",
     "Event",
+    "FreshDocument",
+    "Freshness",
     "Identity",
     "Inventory",
     "Item",
     "Items",
+    "LaneLag",
+    "LiveState",
     "Position",
     "Recommendation",
     "Recommendations",
@@ -191,3 +195,52 @@ class Recommendations(BaseModel):
 
     items: list[Recommendation]
     took_ms: float = Field(description="Milliseconds of work.", examples=[9.1])
+
+
+class Freshness(BaseModel):
+    """How old records were when a sink had them, of the last ten seconds."""
+
+    p50: float = Field(description="Milliseconds.", examples=[28.0])
+    p99: float = Field(description="Milliseconds.", examples=[74.5])
+
+
+class LaneLag(BaseModel):
+    """How far behind the flow is in a partition."""
+
+    topic: str = Field(examples=["documents"])
+    partition: int = Field(examples=[0])
+    offsets: int = Field(description="Not yet read.", examples=[0])
+
+
+class FreshDocument(BaseModel):
+    """A document that has just become searchable."""
+
+    id: str = Field(examples=["chair"])
+    text: str = Field(description="Its beginning.", examples=["a red chair of beech"])
+    embedded_at_ms: int = Field(description="Since 1970.", examples=[1700000000123])
+
+
+class LiveState(BaseModel):
+    """How the stream stands."""
+
+    flow: str | None = Field(description="What is wrong with the flow, if it is.", examples=[None])
+    kafka: str | None = Field(description="What is wrong with Kafka, if it is.", examples=[None])
+    docs_per_s: float | None = Field(
+        description="Records a second onto the topic, of the last ten seconds.", examples=[120.5]
+    )
+    freshness_ms: dict[str, Freshness] = Field(
+        description="By sink.", examples=[{"topic": {"p50": 28.0, "p99": 74.5}}]
+    )
+    lag: list[LaneLag] = Field(
+        description="By partition.",
+        examples=[[{"topic": "documents", "partition": 0, "offsets": 0}]],
+    )
+    dead_letters: dict[str, int] = Field(
+        description="By code, since the flow was started.", examples=[{"bad_json": 2}]
+    )
+    latest: list[FreshDocument] = Field(
+        description="Newest first.",
+        examples=[
+            [{"id": "chair", "text": "a red chair of beech", "embedded_at_ms": 1700000000123}]
+        ],
+    )

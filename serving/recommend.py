@@ -11,6 +11,7 @@ from serving.guard import guarded
 from serving.models import MAX_K, Identity, Recommendation, Recommendations
 from serving.openapi import problems
 from serving.search import READ, ModelCheck
+from sinks.errors import SinkError
 from sinks.filters import MAX_CHARACTERS
 from sinks.products import Products, Recommended
 from sinks.search import TableReader
@@ -51,12 +52,24 @@ class Recommending:
         Raises:
             HeadraceError: The condition is wrong, or a table can't be searched.
         """
-        self._check()
+        self._check_tables()
         state = self._users.store.states([user], self._users.latest()).get(user)
         if state is None:
             return self._products.popular(k, where, time.time() * 1000)
         viewed = list(dict.fromkeys(view.product for view in views_of(state.metadata)))
         return self._products.near(state.vector, viewed, k, where)
+
+    def _check_tables(self) -> None:
+        try:
+            self._check()
+        except SinkError as error:
+            store = self._users.store
+            if store.exists():
+                raise
+            raise SinkError(
+                f"recommend.users_table: {store.name}: there is no such table in {store.uri}; the "
+                "flow makes it: python -m bytewax.run flows.recommend"
+            ) from error
 
 
 def recommend_router(recommending: Recommending) -> APIRouter:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from sinks.store import TableStore
 
-__all__ = ["Maintenance", "Upkeep"]
+__all__ = ["Maintenance", "Upkeep", "index_texts", "index_vectors"]
 
 log = structlog.get_logger(__name__)
 
@@ -109,7 +109,7 @@ class Maintenance:
         if self._text_due:
             self._text_due = False
             if not _indexes_of(dataset, "text"):
-                self._beside("text index not made", self._create_text_index)
+                self._beside("text index not made", index_texts)
                 return
         self._compact(dataset)
         now = self._clock()
@@ -190,7 +190,7 @@ class Maintenance:
         existing = _indexes_of(dataset, "vector", "text")
         self._text_due = self._upkeep.text_index and not _indexes_of(dataset, "text")
         if rows >= self._upkeep.index_rows and not _indexes_of(dataset, "vector"):
-            self._beside("index not kept up", self._create_index)
+            self._beside("index not kept up", index_vectors)
             return
         tails = (dataset.stats.index_stats(name)["num_unindexed_rows"] for name in existing)
         if max(tails, default=0) > INDEX_TAIL * rows:
@@ -210,23 +210,25 @@ class Maintenance:
         self._aside.start()
 
     @staticmethod
-    def _create_index(dataset: lance.LanceDataset) -> None:
-        # The square root of the rows: Lance's own rule of thumb. RQ was the fastest to build at
-        # the recall of a scan (.997 at 20 probes, refined 10 times).
-        rows = dataset.count_rows()
-        with _told(rows):
-            partitions = max(1, math.isqrt(rows))
-            dataset.create_index("vector", "IVF_RQ", metric="cosine", num_partitions=partitions)
-
-    @staticmethod
-    def _create_text_index(dataset: lance.LanceDataset) -> None:
-        with _told(dataset.count_rows()):
-            dataset.create_scalar_index("text", "INVERTED", with_position=False)
-
-    @staticmethod
     def _extend_index(dataset: lance.LanceDataset) -> None:
         with _told(dataset.count_rows()):
             dataset.optimize.optimize_indices(num_indices_to_merge=1)
+
+
+def index_vectors(dataset: lance.LanceDataset) -> None:
+    """Make the vector index."""
+    # The square root of the rows: Lance's own rule of thumb. RQ was the fastest to build at the
+    # recall of a scan (.997 at 20 probes, refined 10 times).
+    rows = dataset.count_rows()
+    with _told(rows):
+        partitions = max(1, math.isqrt(rows))
+        dataset.create_index("vector", "IVF_RQ", metric="cosine", num_partitions=partitions)
+
+
+def index_texts(dataset: lance.LanceDataset) -> None:
+    """Make the full-text index."""
+    with _told(dataset.count_rows()):
+        dataset.create_scalar_index("text", "INVERTED", with_position=False)
 
 
 def _indexes_of(dataset: lance.LanceDataset, *columns: str) -> list[str]:

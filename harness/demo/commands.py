@@ -51,6 +51,16 @@ class Commands:
         store = ("-s", "10", "-r", self._place.shown("recovery"), "-b", "0")
         return ("python", "-m", "bytewax.run", "flows.embed", "-w", str(WORKERS), *store)
 
+    @property
+    def serve(self) -> tuple[str, ...]:
+        """What starts the services and the page."""
+        return ("headrace", "serve", "--port", str(self._place.http_port))
+
+    @staticmethod
+    def started(command: tuple[str, ...]) -> tuple[str, ...]:
+        """A command of `headrace` as it is started: the one of this environment."""
+        return (str(Path(sys.executable).with_name(command[0])), *command[1:])
+
     def headrace(self, *arguments: str, quiet: bool = False) -> str:
         """Run `headrace` as a user does; returns what it printed if that is not to be shown.
 
@@ -60,10 +70,9 @@ class Commands:
             HarnessError: It failed; it has said why.
         """
         self._screen.command("headrace", *arguments)
-        program = str(Path(sys.executable).with_name("headrace"))
-        tied = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()), program)
+        tied = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()))
         process = subprocess.Popen(
-            (*tied, *arguments),
+            (*tied, *self.started(("headrace", *arguments))),
             cwd=ROOT,
             env=bare_environment() | self.settings,
             stdin=subprocess.DEVNULL,

@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(screen: Screen, data: Path) -> int:
     try:
         size = _size(os.environ.get("DEMO_DOCS", str(DOCUMENTS)))
-        with Demo(screen, Place.at(data), size) as demo:
+        kept = os.environ.get("DEMO_KEEP", "") not in {"", "0"}
+        with Demo(screen, Place.at(data), size, kept=kept) as demo:
             return 0 if demo.run() else 1
     except HeadraceError as error:
         sys.stderr.write(f"demo: {' '.join(str(error).split())}\n")

@@ -19,6 +19,7 @@ __all__ = ["TABLE", "Place", "typed"]
 TABLE: Final = "documents"
 KAFKA_PORT: Final = 9092
 METRICS_PORT: Final = 9464
+HTTP_PORT: Final = 8080
 FIRST_LINE: Final = "# Written by make demo, which empties this folder whenever it starts.\n"
 
 
@@ -30,21 +31,28 @@ class Place:
         folder: The folder.
         kafka_port: Of the broker.
         metrics_port: Of the flow's metrics.
+        http_port: Of the services.
     """
 
     folder: Path
     kafka_port: int
     metrics_port: int
+    http_port: int
 
     @classmethod
     def at(cls, folder: Path) -> Self:
         """A folder, and the usual ports where they are free."""
-        return cls(folder.resolve(), _free(KAFKA_PORT), _free(METRICS_PORT))
+        return cls(folder.resolve(), _free(KAFKA_PORT), _free(METRICS_PORT), _free(HTTP_PORT))
 
     @property
     def servers(self) -> str:
         """The broker's address."""
         return f"{HOST}:{self.kafka_port}"
+
+    @property
+    def page(self) -> str:
+        """The address of the services and their page."""
+        return f"http://{HOST}:{self.http_port}"
 
     @property
     def config(self) -> Path:

@@ -15,6 +15,7 @@ from harness.demo.documents import Gathering, changes, metadata_of, outcomes, re
 from harness.demo.ending import show_count, show_way_on
 from harness.demo.follow import Follower
 from harness.demo.interrupts import ignore_interrupts
+from harness.demo.keep import RATE, keep_open
 from harness.demo.place import TABLE
 from harness.demo.shown import Rate, span, spans
 from harness.demo.watch import LOOK_S, Watch
@@ -61,9 +62,11 @@ class Demo:
         screen: Where it is shown.
         place: Where it is kept.
         size: How many documents.
+        kept: Whether it ends with the page open.
     """
 
-    def __init__(self, screen: Screen, place: Place, size: int) -> None:
+    def __init__(self, screen: Screen, place: Place, size: int, *, kept: bool = False) -> None:
+        self._kept = kept
         self._screen = screen
         self._place = place
         self._size = size
@@ -98,6 +101,8 @@ class Demo:
         clean = self._count()
         if clean:
             took_s = time.monotonic() - self._started
+            if self._kept:
+                self._keep()
             show_way_on(self._screen, self._place, self._commands, took_s)
         return clean
 
@@ -255,6 +260,12 @@ class Demo:
                 f"Caught up {took:.1f} s after the kill; the change that waited longest waited "
                 f"{span(longest)}."
             )
+
+    def _keep(self) -> None:
+        records = [record_of(found) for found in self._documents]
+        writer = Writer(self._kafka, self._topics.source, records, RATE)
+        self._closing.callback(writer.stop)
+        keep_open(self._screen, self._place, self._commands, self._broker, self._flow, writer)
 
     def _write(self, records: Sequence[Record], rate: float) -> Writer:
         writer = Writer(self._kafka, self._topics.source, records, rate)

@@ -250,7 +250,7 @@ def test_an_index_that_fails_does_not_stop_the_flow(
         tried.append(1)
         raise OSError("no space\nleft, rust/somewhere.rs:1")
 
-    monkeypatch.setattr(Maintenance, "_create_index", staticmethod(fail))
+    monkeypatch.setattr(maintenance, "index_vectors", fail)
     table = Table(store_in(tmp_path))
     table.commit(outcomes([embedding(f"{i}") for i in range(5)]))
     upkeep, clock = kept(table, Upkeep(index_rows=2, tombstone_retention_s=1e9))

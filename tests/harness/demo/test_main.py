@@ -1,10 +1,12 @@
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from _pytest.capture import CaptureFixture
@@ -38,8 +40,8 @@ def test_nothing_is_lost_from_end_to_end(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert "missing 0, duplicates 0" in lines
-    assert sum(line.startswith("$ headrace search ") for line in lines) == len(SEARCHES) == 3
-    assert sum(line.startswith("score  id") for line in lines) == 3
+    assert sum(line.startswith("$ headrace search ") for line in lines) == len(SEARCHES) + 1 == 4
+    assert sum(line.startswith("score  id") for line in lines) == 4
     assert any(line.startswith("Killed (exit code -9)") for line in lines)
     assert any(line.startswith("From written to searchable: p50 ") for line in lines)
     assert {"kafka", "lancedb", "recovery", "flow.log"} <= {p.name for p in folder.iterdir()}
@@ -68,6 +70,40 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path, line: str, sent: signal.S
         rest, errors = running.communicate(timeout=20)
         assert running.returncode == 130
     assert started
+    assert rest.endswith("Stopped; nothing is left running.\n")
+    assert not errors
+    wait_until(lambda: all(gone(child.pid) for child in started))
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(300)
+def test_kept_open(tmp_path: Path) -> None:
+    """With DEMO_KEEP=1 it ends with the page open, over a flow that runs, until Ctrl-C."""
+    with subprocess.Popen(
+        (*COMMAND, tmp_path / "demo"),
+        cwd=ROOT,
+        env={**environment("60"), "DEMO_KEEP": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout is not None
+        url = ""
+        for printed in running.stdout:
+            if found := re.match(r"The page is on (\S+) \.", printed):
+                url = found[1]
+                break
+        assert "<title>Headrace</title>" in httpx.get(url).text
+
+        def flows() -> bool:
+            state = httpx.get(f"{url}v1/live", timeout=30).json()
+            return not state["flow"] and not state["kafka"] and bool(state["latest"])
+
+        wait_until(flows, 60)
+        started = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(signal.SIGINT)
+        rest, errors = running.communicate(timeout=30)
+        assert running.returncode == 130
     assert rest.endswith("Stopped; nothing is left running.\n")
     assert not errors
     wait_until(lambda: all(gone(child.pid) for child in started))
