@@ -48,7 +48,6 @@ __all__ = ["main"]
 
 CENTRES: Final = 1000
 STEP: Final = 50_000
-REQUESTS: Final = 300
 WARM: Final = 20
 EVENT: Final = {"user_id": "u123", "text": "asked about a chair of oak", "timestamp": 1_700_000_000}
 WORDS: Final = """
@@ -93,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.services", description=__doc__)
     parser.add_argument("what", choices=["search", "recommend", "event", "after"])
     parser.add_argument("--rows", type=int, default=100_000, help="of the generated table")
+    parser.add_argument("--requests", type=int, default=300, help="of each kind")
     parser.add_argument("--rate", type=float, default=100.0, help="writes a second")
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args(arguments)
@@ -100,9 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = Place(Path(folder))
         try:
             if given.what == "search":
-                search(place, given.rows)
+                search(place, given.rows, given.requests)
             elif given.what == "recommend":
-                recommend(place, given.rows)
+                recommend(place, given.rows, given.requests)
             elif given.what == "event":
                 event(place, given.seconds)
             else:
@@ -113,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def search(place: Place, rows: int) -> None:
+def search(place: Place, rows: int, requests: int) -> None:
     """Searches of a table with so many rows, one after the other."""
     settings = place.settings
     store = table_of(settings, encoder_of(settings))
@@ -124,23 +124,24 @@ def search(place: Place, rows: int) -> None:
             def ask(query: str, mode: str = mode) -> httpx.Response:
                 return client.post("/v1/search", json={"query": query, "mode": mode})
 
-            show(f"search by {mode}, {rows:,} rows", _timed(ask))
+            show(f"search by {mode}, {rows:,} rows", _timed(ask, requests))
 
 
-def recommend(place: Place, rows: int) -> None:
+def recommend(place: Place, rows: int, requests: int) -> None:
     """Recommendations out of so many products, to different users, one after the other."""
     settings = place.settings
     encoder = encoder_of(settings)
     tables = recommending_tables(settings, encoder)
     _fill(tables["products"], rows, texts=False)
-    users = _users(tables["users"], rows)
+    users = _users(tables["users"], rows, WARM + requests)
     with serve(place.environment, place.folder, "search") as client:
         left = iter(users)
         show(
             f"recommendations, {rows:,} products",
-            _timed(lambda _: client.get(f"/v1/users/{next(left)}/recommendations")),
+            _timed(lambda _: client.get(f"/v1/users/{next(left)}/recommendations"), requests),
         )
-        show("what is popular", _timed(lambda _: client.get("/v1/users/nobody/recommendations")))
+        popular = _timed(lambda _: client.get("/v1/users/nobody/recommendations"), requests)
+        show("what is popular", popular)
 
 
 def event(place: Place, seconds: float) -> None:
@@ -244,10 +245,10 @@ def _await(done: Callable[[], bool], log: Path) -> None:
         time.sleep(0.1)
 
 
-def _timed(ask: Callable[[str], httpx.Response]) -> list[float]:
+def _timed(ask: Callable[[str], httpx.Response], requests: int) -> list[float]:
     """Milliseconds of requests one after the other, each of other words."""
     times: list[float] = []
-    for query in _queries(WARM + REQUESTS):
+    for query in _queries(WARM + requests):
         began = time.perf_counter()
         ask(query).raise_for_status()
         times.append(1000 * (time.perf_counter() - began))
@@ -312,11 +313,10 @@ def _append(store: TableStore, numbers: range, vectors: np.ndarray[Any, Any]) ->
     )
 
 
-def _users(store: TableStore, products: int) -> list[str]:
+def _users(store: TableStore, products: int, count: int) -> list[str]:
     """Users who have viewed twenty products each; their ids."""
     store.ensure()
     chance = np.random.default_rng(9)
-    count = WARM + REQUESTS
     vectors = chance.standard_normal((count, store.schema.dimension)).astype(np.float32)
     _append(store, range(count), vectors)
     views = [
