@@ -16,6 +16,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from flows.access import recommending_tables
 from serving.app import ReadyMade, create_app
 from tests.brokers import topic_on
 from tests.serving.services import SECRET, FakeModel, bearer, settings_of, token
@@ -141,6 +142,8 @@ def test_whatever_is_sent(broker: Broker, tmp_path: Path) -> None:
         recommend={"views_topic": topic_on(broker), "inventory_topic": topic_on(broker)},
         serve={"after_timeout_s": 0.1},
     )
+    for store in recommending_tables(settings_, FakeModel()).values():
+        store.ensure()
     with running(settings_) as url:
         schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
         for found, mode in product(schema.get_all_operations(), GenerationMode):
