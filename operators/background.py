@@ -79,10 +79,11 @@ class Background(Generic[Item, Result]):
     def _worker(self) -> _Worker[Item, Result]:
         # By the thread's number: Python's own state of a thread does not outlive a call here.
         number = threading.get_ident()
-        with self._lock:
-            if number not in self._workers:
-                self._workers[number] = _Worker(self._step)
-            return self._workers[number]
+        found = self._workers.get(number)
+        if found is None:
+            with self._lock:
+                found = self._workers.setdefault(number, _Worker(self._step))
+        return found
 
 
 class _Worker(Generic[Item, Result]):
@@ -118,9 +119,12 @@ class _Worker(Generic[Item, Result]):
         return taken
 
     def load(self) -> tuple[int, bool]:
-        """How many items wait, and whether the step is running."""
-        with self._changed:
-            return len(self._waiting), self._running
+        """How many items wait, and whether the step is running.
+
+        Without the lock, being asked all the time: what goes on is told before what came before
+        it is taken back, so at no moment does an item seem to be gone.
+        """
+        return len(self._waiting), self._running
 
     def _run(self) -> None:
         while self._failed is None:
@@ -136,6 +140,6 @@ class _Worker(Generic[Item, Result]):
     def _next(self) -> list[Item]:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting)
-            items, self._waiting = self._waiting, []
             self._running = True
+            items, self._waiting = self._waiting, []
         return items

@@ -194,27 +194,31 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     def next_batch(self) -> list[RecordBatch]:
         """What there is to read, without waiting; ends the input when the flow is asked to."""
-        if self._reading.shutdown.asked and self._reading.model.idle():
+        model, asked = self._reading.model, self._reading.shutdown.asked
+        if asked and model.idle():
             raise StopIteration
-        batches = [self._nudge()] if self._reading.model.finished() else self._read()
-        self._awake = self._rest(moved=bool(batches))
+        now = datetime.now(UTC)
+        if model.finished():
+            batches = [self._nudge()]
+        elif asked or not model.ready(ahead=self._worker.pace.behind):
+            # Hundreds of times a second while the model works, so nothing else is looked at.
+            self._awake = now + REST
+            return []
+        else:
+            batches = self._read()
+        if batches:
+            self._moved = now
+        self._awake = None if batches else now + self._rest(now)
         return batches
 
-    def _rest(self, *, moved: bool) -> datetime | None:
-        """When there may be something to read again."""
-        now = datetime.now(UTC)
-        if moved:
-            self._moved = now
-            return None
+    def _rest(self, now: datetime) -> timedelta:
+        """How long until there may be something to read again."""
         busy = now - self._moved < QUIET or not self._reading.model.idle()
-        return now + (REST if busy else LONG_REST)
+        return REST if busy else LONG_REST
 
     @ending
     def _read(self) -> list[RecordBatch]:
         self._watch_broker()
-        model, pace = self._reading.model, self._worker.pace
-        if self._reading.shutdown.asked or not model.ready(ahead=pace.behind):
-            return []
         read = [lane.read(self._worker) for lane in self._lanes]
         # Not by truth: a batch without records is passed on, for the progress in it.
         batches = [batch for batch in read if batch is not None]

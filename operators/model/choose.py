@@ -48,8 +48,9 @@ _NEIGHBOURS: Final = 10
 _ROUNDS: Final = 3
 _GROUP: Final = 16
 _ALONE: Final = 24
-# A gain below this is noise, and not worth another runtime than the reference.
-_LEAST_GAIN: Final = 1.05
+# A gain below this may be noise (1.12 was seen of a runtime that turned out slower), and is not
+# worth another runtime than the reference.
+_LEAST_GAIN: Final = 1.2
 # Rows and tokens of calls like the ones that come: a few texts in hand, or many.
 _SHAPES: Final = ((1, 8), (1, 32), (1, 128), (4, 16), (8, 16), (16, 16), (8, 48), (4, 128))
 _REFERENCE: Final = ("onnxruntime", "fp32")
