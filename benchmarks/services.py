@@ -37,6 +37,7 @@ from harness.workload import Topics, make_topics
 from headrace.errors import HeadraceError, UsageError
 from sinks.maintenance import index_texts, index_vectors
 from sinks.rows import row_key
+from telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="writes a second")
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args(arguments)
+    logs.configure()
     with tempfile.TemporaryDirectory(prefix="headrace-services-") as folder:
         place = Place(Path(folder))
         try:

@@ -38,7 +38,10 @@ __all__ = [
 
 HOUR_MS: Final = 3_600_000.0
 
-PRODUCT_JOIN: Final = Join({"stock_time": ("in_stock", "quantity")}, ("heat",))
+VIEW_JSON_BYTES: Final = 8192
+"""The most that a remembered view takes as JSON, each of its characters escaped."""
+
+PRODUCT_JOIN: Final = Join({"stock_time": ("in_stock",), "quantity_time": ("quantity",)}, ("heat",))
 """A product's title is told by views, its stock by the inventory."""
 
 
@@ -152,7 +155,8 @@ def recommending_tables(settings: Settings, encoder: ModelShape) -> dict[str, Ta
     products = TableSchema(
         encoder.dimension, PRODUCT_COLUMNS, name, several_topics=True, join=PRODUCT_JOIN
     )
-    users = TableSchema(encoder.dimension, {}, name)
+    # A user's state holds what the one before it did, so it replaces it whatever its time is.
+    users = TableSchema(encoder.dimension, {}, name, replaces=True)
     named = {
         "products": (recommend.products_table, products),
         "users": (recommend.users_table, users),
@@ -167,7 +171,8 @@ def max_message_bytes(settings: Settings, dimension: int) -> int:
     """The largest record that the outputs must take.
 
     A record as large as the source may have, every vector of the longest document, and what a
-    message adds to them.
+    message adds to them; or a user with all views that are remembered.
     """
     vectors = settings.model.max_chunks * (dimension * 4 + 64)
-    return max(1_000_000, settings.source.max_record_bytes + vectors + 8192)
+    document = settings.source.max_record_bytes + vectors + 8192
+    return max(1_000_000, document, settings.recommend.views * VIEW_JSON_BYTES + 8192)

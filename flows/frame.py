@@ -160,17 +160,30 @@ class Frame:
         )
         return TopicSink(self.lanes, writing)
 
-    def table_sink(self, name: str, behind: Sequence[str] = ("topic",)) -> TableSink:
+    def table_sink(
+        self,
+        name: str,
+        behind: Sequence[str] = ("topic",),
+        *,
+        text_index: bool = True,
+        vector_index: bool = True,
+    ) -> TableSink:
         """The sink of one table.
 
         Args:
             name: The sink's.
             behind: See `sinks.table.TablePartitionSink`.
+            text_index: Whether it may have a full-text index.
+            vector_index: Whether it may have a vector index.
         """
         table, source = self.settings.table, self.settings.source
         return TableSink(
             self.tables[name],
-            Upkeep(table.index_rows, table.tombstone_retention_s, table.text_index),
+            Upkeep(
+                table.index_rows if vector_index else sys.maxsize,
+                table.tombstone_retention_s,
+                table.text_index and text_index,
+            ),
             self.settings.model.max_chunks,
             self.settings.batch.freshness_ms,
             # Half of a lane's share, if one worker has all lanes.

@@ -118,9 +118,10 @@ def recommending_parts() -> RecommendingParts:
     frame.shutdown.on_signals()
     embed = Background(_Recommending(frame), _is_nudge)
     most = settings.source.max_record_bytes
+    partitions = sum(lane.topic == recommend.views_topic for lane in frame.lanes)
     decoders: dict[str, Callable[[RecordBatch], DocumentBatch]] = {
         recommend.views_topic: ViewDecoder(
-            sum(lane.topic == recommend.views_topic for lane in frame.lanes),
+            partitions,
             recommend.popular_hours * HOUR_MS,
             most,
         ),
@@ -130,6 +131,7 @@ def recommending_parts() -> RecommendingParts:
         frame.messages(recommend.embeddings_topic),
         frame.messages(recommend.users_topic),
         recommend.views_topic,
+        partitions,
     )
     parts = RecommendingParts(
         frame.source(embed),
@@ -138,9 +140,9 @@ def recommending_parts() -> RecommendingParts:
         settings.batch.rows,
         _wait(settings),
         frame.topic_sink(messages),
-        frame.table_sink("products"),
+        frame.table_sink("products", text_index=False),
         # Last, so that a view read again for another sink is none that a user's state holds.
-        frame.table_sink("users", behind=("topic", "products")),
+        frame.table_sink("users", ("topic", "products"), text_index=False, vector_index=False),
     )
     settle()
     return parts

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
 
 import numpy as np
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Activity", "ActivityStep", "Fading", "StateLookup", "StoredState", "Viewed", "views_of"]
 
+TITLE_CHARACTERS: Final = 200
+"""Of a title that is remembered, so that a row has a bound whatever titles are."""
+
+VIEW_BYTES: Final = 150
+"""About what a remembered view takes beside its words."""
+
 LEAST_NORM: Final = 1e-6
 """Below it a sum has no direction that is more than rounding: views that cancel each other."""
 
@@ -38,7 +45,7 @@ class Viewed(NamedTuple):
 
     Attributes:
         product: The product's id.
-        title: Its title then.
+        title: The beginning of its title then.
         at: When, in milliseconds since 1970.
     """
 
@@ -174,26 +181,28 @@ class ActivityStep:
 
     def __call__(self, batches: Sequence[OutcomeBatch]) -> list[OutcomeBatch]:
         """The same outcomes, each batch with those of its users beside it."""
-        return [self._with_users(batch) for batch in batches]
+        # First, so that a user whom these may leave the view for is looked up with the others.
+        for batch in batches:
+            self._lanes[batch.lane].advance(batch.end, self._written(batch.lane.key))
+        unknown = {
+            user
+            for batch in batches
+            for user in batch.metadata.typed.get(USER, ())
+            if user is not None and user not in self._lanes[batch.lane]
+        }
+        stored = self._lookup(unknown) if unknown else {}
+        return [self._with_users(batch, stored) for batch in batches]
 
-    def _with_users(self, batch: OutcomeBatch) -> OutcomeBatch:
+    def _with_users(self, batch: OutcomeBatch, stored: Mapping[str, StoredState]) -> OutcomeBatch:
         lane = self._lanes[batch.lane]
-        lane.advance(batch.end, self._written(batch.lane.key))
         users = batch.metadata.typed.get(USER, ())
         dead = batch.dead
         rows = [i for i, user in enumerate(users) if user is not None and i not in dead]
-        run = _LaneRun(batch, lane, self._committed(batch.lane, lane, {users[i] for i in rows}))
+        run = _LaneRun(batch, lane, stored)
         states = [run.take(index, users[index], self._fading) for index in rows]
         lane.put(dict(run.made))
         beside = _beside(batch, rows, [users[i] for i in rows], states)
         return replace(batch, metadata=run.metadata, beside=beside)
-
-    def _committed(
-        self, lane: Lane, view: LaneView[Activity], users: Collection[str]
-    ) -> Mapping[str, Activity]:
-        unknown = {user for user in users if user not in view}
-        found = self._lookup(unknown) if unknown else {}
-        return {user: Activity.restored(lane.topic, stored) for user, stored in found.items()}
 
 
 class _LaneRun:
@@ -202,18 +211,18 @@ class _LaneRun:
     Args:
         batch: The products' outcomes.
         view: What the lane's records in flight made of their users.
-        committed: The states of users that are not in the view.
+        stored: The rows of users that are not in the view.
     """
 
     def __init__(
         self,
         batch: OutcomeBatch,
         view: LaneView[Activity],
-        committed: Mapping[str, Activity],
+        stored: Mapping[str, StoredState],
     ) -> None:
         self._batch = batch
         self._view = view
-        self._committed = committed
+        self._stored = stored
         self.metadata = batch.metadata
         self.made: dict[str, Activity] = {}
 
@@ -222,7 +231,7 @@ class _LaneRun:
         batch = self._batch
         title, encoded = batch.metadata.typed["title"][index], batch.encoded[index]
         assert encoded is not None
-        view = Viewed(batch.ids[index], title, batch.event_times[index])
+        view = Viewed(batch.ids[index], title[:TITLE_CHARACTERS], batch.event_times[index])
         before = self._before(user)
         state = self._after(before, view, encoded.vectors[0], batch.offsets[index], fading)
         if state is None:
@@ -234,7 +243,10 @@ class _LaneRun:
     def _before(self, user: str) -> Activity | None:
         if user in self.made:
             return self.made[user]
-        return self._view.get(user) if user in self._view else self._committed.get(user)
+        if user in self._view:
+            return self._view.get(user)
+        stored = self._stored.get(user)
+        return None if stored is None else Activity.restored(self._batch.lane.topic, stored)
 
     def _after(
         self,
@@ -296,4 +308,6 @@ def _encoded(state: Activity) -> Encoded:
 def _size(rows: Mapping[str, Activity | None]) -> int:
     """About how many bytes states take."""
     held = [state for state in rows.values() if state is not None]
-    return sum(ROW_BYTES + s.total.nbytes + ROW_BYTES * len(s.views) for s in held)
+    views = [view for state in held for view in state.views]
+    words = sum(getsizeof(view.product) + getsizeof(view.title) for view in views)
+    return sum(ROW_BYTES + s.total.nbytes for s in held) + VIEW_BYTES * len(views) + words

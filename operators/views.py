@@ -6,6 +6,7 @@ moves the user's activity. A *stock* says how many of a product there are, and n
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,6 @@ from operators.judging import (
 )
 from operators.partitions import partition_of
 from operators.records import (
-    SOURCE_HEADER,
     DeadLetter,
     DocumentBatch,
     Kind,
@@ -47,13 +47,14 @@ PRODUCT_COLUMNS: Final[Mapping[str, str]] = {
     "in_stock": "bool",
     "quantity": "int64",
     "stock_time": "int64",
+    "quantity_time": "int64",
     "heat": "float64",
 }
 """What the table of products keeps as columns, with their types.
 
-`stock_time` is when `in_stock` and `quantity` were told, in milliseconds since 1970; `heat` is the
-binary logarithm of the sum of 2^(time / half-life) over all views: the more and the later the
-views, the higher, and comparable at any time without being touched.
+`stock_time` and `quantity_time` are when `in_stock` and `quantity` were told, in milliseconds since
+1970; `heat` is the binary logarithm of the sum of 2^(time / half-life) over all views: the more and
+the later the views, the higher, and comparable at any time without being touched.
 """
 
 USER: Final = "user_id"
@@ -64,6 +65,12 @@ MOVED: Final = "moved"
 so that all views of a user are in one lane, whatever their keys are and whoever wrote them."""
 
 MAX_QUANTITY: Final = (1 << 63) - 1
+
+
+def wall_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
 
 _Row = tuple[Kind, str, str | None, str | None, dict[str, Any], int, DeadLetter | None]
 
@@ -77,11 +84,13 @@ class ViewDecoder:
         popular_ms: After how long a view counts half for a product's `heat`, in milliseconds.
         max_record_bytes: Key, value and headers of a record together; a larger one is a dead
             letter.
+        now_ms: The wall clock, in milliseconds since 1970.
     """
 
     partitions: int
     popular_ms: float
     max_record_bytes: int = 900_000
+    now_ms: Callable[[], int] = wall_ms
 
     def __call__(self, batch: RecordBatch) -> DocumentBatch:
         """One document for each record of the batch, in its order."""
@@ -102,8 +111,9 @@ class ViewDecoder:
         if title is None:
             reject("no_text", "the view has no title")
         stocked = _flag(fields, "in_stock")
-        at = _time(fields, timestamp)
-        if partition_of(user.encode(), self.partitions) != partition and not _is_moved(headers):
+        # A time to come would outweigh all views until then.
+        at = min(_time(fields, timestamp), self.now_ms())
+        if partition_of(user.encode(), self.partitions) != partition:
             dead = DeadLetter(MOVED, "not its user's", Original(user.encode(), value, headers))
             return Kind.DEAD, "", None, None, {}, timestamp, dead
         columns = {"title": title, "category": category, USER: user, "heat": at / self.popular_ms}
@@ -144,6 +154,7 @@ class StockDecoder:
             "in_stock": bool(quantity) if stocked is None else stocked,
             "quantity": quantity,
             "stock_time": at,
+            "quantity_time": None if quantity is None else at,
         }
         return Kind.PART, product, None, None, columns, at, None
 
@@ -195,14 +206,6 @@ def _decoded(
         carried(batch.headers),
         {index: letter for index, letter in enumerate(dead) if letter},
     )
-
-
-def _is_moved(headers: Headers) -> bool:
-    """Whether a record was moved already, and stays where it is.
-
-    While a topic grows, not all agree on where a user's views are.
-    """
-    return any(name == SOURCE_HEADER for name, _ in headers)
 
 
 def _fields(value: bytes | None, what: str, deleted: str) -> dict[str, Any]:
@@ -268,10 +271,7 @@ def _quantity(fields: Mapping[str, Any]) -> int | None:
 
 
 def _time(fields: Mapping[str, Any], timestamp: int) -> int:
-    """When it was, in milliseconds; never later than the record itself.
-
-    A time to come, of a clock that goes wrong, would outweigh all that comes until then.
-    """
+    """When it was, in milliseconds; never later than the record itself."""
     found = fields.get("timestamp")
     if found is None:
         return timestamp

@@ -162,9 +162,10 @@ class _Made:
 
     def _live(self, reader: TableReader) -> Live:
         settings = self._settings
-        flow = FlowMetrics(settings.serve.flow_metrics, settings.metrics.address)
+        topics = settings.source.topics
+        flow = FlowMetrics(settings.serve.flow_metrics, settings.metrics.address, topics)
         kafka = replace(kafka_of(settings), outage_s=OUTAGE_S)
-        return Live(flow, Latest(reader), _BrokerCheck(kafka, settings.source.topics[0]))
+        return Live(flow, Latest(reader), _BrokerCheck(kafka, topics[0]))
 
     def _recommending(self, model: Model) -> Recommending:
         tables = recommending_tables(self._settings, model)

@@ -4,7 +4,7 @@ import asyncio
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Final
 
 import structlog
@@ -24,6 +24,7 @@ __all__ = ["FlowMetrics", "Live", "live_router"]
 log = structlog.get_logger(__name__)
 
 EVERY_S: Final = 1.0
+BROKER_EVERY_S: Final = 5.0
 WINDOW: Final = 10
 """How many looks a rate and a percentile are of."""
 
@@ -42,9 +43,11 @@ class FlowMetrics:
         urls: Where they are; unless given those of `address` and the ports behind it, as far as
             one answers.
         address: Host and port of the first process's metrics; empty where there are none.
+        topics: What the flow reads: metrics of one that reads other topics are left out.
     """
 
-    def __init__(self, urls: Sequence[str], address: str) -> None:
+    def __init__(self, urls: Sequence[str], address: str, topics: Collection[str] = ()) -> None:
+        self._topics = topics
         self._urls = urls
         self._address = address
 
@@ -56,7 +59,7 @@ class FlowMetrics:
             ValueError: What answers is no flow.
         """
         if self._urls:
-            return read_totals([_fetched(url) for url in self._urls])
+            return read_totals([_fetched(url) for url in self._urls], self._topics)
         if not self._address:
             raise OSError("metrics.address is empty; set serve.flow_metrics")
         host, _, port = self._address.rpartition(":")
@@ -66,7 +69,7 @@ class FlowMetrics:
                 texts.append(_fetched(f"http://{host}:{int(port) + number}/metrics"))
             except OSError:
                 break
-        return read_totals(texts)
+        return read_totals(texts, self._topics)
 
 
 def _fetched(url: str) -> str:
@@ -90,18 +93,20 @@ class Live:
         self._flow = flow
         self._latest = latest
         self._broker = broker
-        self._lock = asyncio.Lock()
+        self._looking: asyncio.Task[LiveState] | None = None
+        self._broker_told: str | None = None
+        self._broker_until = 0.0
         self._looks: deque[tuple[float, Totals]] = deque(maxlen=WINDOW + 1)
-        self._state: LiveState | None = None
         self._until = 0.0
 
     async def state(self) -> LiveState:
         """How things stand."""
-        async with self._lock:
-            if self._state is None or time.monotonic() >= self._until:
-                self._state = await asyncio.to_thread(self._look)
-                self._until = time.monotonic() + EVERY_S
-            return self._state
+        looking = self._looking
+        if looking is None or (looking.done() and time.monotonic() >= self._until):
+            self._until = time.monotonic() + EVERY_S
+            looking = self._looking = asyncio.create_task(asyncio.to_thread(self._look))
+        # One look at a time: it goes on when one who waits for it leaves.
+        return await asyncio.shield(looking)
 
     async def events(self) -> AsyncIterator[str]:
         """The same again and again, as server-sent events."""
@@ -142,11 +147,15 @@ class Live:
         return None
 
     def _look_at_broker(self) -> str | None:
-        try:
-            self._broker()
-        except HeadraceError as error:
-            return str(error)
-        return None
+        now = time.monotonic()
+        if now >= self._broker_until:
+            self._broker_until = now + BROKER_EVERY_S
+            self._broker_told = None
+            try:
+                self._broker()
+            except HeadraceError as error:
+                self._broker_told = str(error)
+        return self._broker_told
 
     def _rate(self) -> float | None:
         if len(self._looks) < 2:
@@ -169,7 +178,7 @@ class Live:
         except HeadraceError:
             return []
         return [
-            FreshDocument(id=one.id, text=one.text, embedded_at_ms=one.embedded_at_ms)
+            FreshDocument(id=one.id, text=one.text or "", embedded_at_ms=one.embedded_at_ms)
             for one in found
         ]
 

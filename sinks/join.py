@@ -27,7 +27,8 @@ __all__ = ["Join", "joined"]
 class Join:
     """How the rows of one key become one row.
 
-    The row with the latest `event_time` of those that have a text gives all columns but these.
+    The row with the latest `event_time` of those that have a text gives all columns but these; of
+    equal times that of the later record, by partition and offset.
 
     Attributes:
         parts: Columns that are told apart from the others, by the column with the time of telling:
@@ -56,7 +57,12 @@ def joined(held: pa.Table, rows: pa.Table, join: Join) -> pa.Table:
     if not len(merged):
         return merged
     keys = _Keys(merged)
-    whole = keys.latest(_times(merged, "event_time"), _told(merged, "text"))
+    whole = keys.latest(
+        _times(merged, "event_time"),
+        _told(merged, "text"),
+        _times(merged, "source_partition"),
+        _times(merged, "source_offset"),
+    )
     base = np.where(whole >= 0, whole, keys.last())
     result = merged.take(pa.array(base))
     changed: dict[str, Any] = {"deleted": pa.array(whole < 0)}
@@ -83,10 +89,19 @@ class _Keys:
         self._order = np.arange(len(table))
         self._count = int(self._groups.max()) + 1
 
-    def latest(self, times: NDArray[np.int64], candidates: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The candidate of the latest time, the last of equal ones; -1 where there is none."""
+    def latest(
+        self,
+        times: NDArray[np.int64],
+        candidates: NDArray[np.bool_],
+        *ties: NDArray[np.int64],
+    ) -> NDArray[np.int64]:
+        """The candidate of the latest time; -1 where there is none.
+
+        Of equal ones that with the highest of `ties`, and of equal ones again the last.
+        """
         rows = np.flatnonzero(candidates)
-        rows = rows[np.lexsort((rows, times[rows]))]
+        order = np.lexsort((rows, *(tie[rows] for tie in reversed(ties)), times[rows]))
+        rows = rows[order]
         found = np.full(self._count, -1, np.int64)
         # Of several assignments to one place NumPy keeps the last.
         found[self._groups[rows]] = rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
@@ -30,12 +30,12 @@ class Fresh:
 
     Attributes:
         id: Its id.
-        text: The beginning of its text.
+        text: The beginning of its text; None where it was deleted.
         embedded_at_ms: When it left the model, in milliseconds since 1970.
     """
 
     id: str
-    text: str
+    text: str | None
     embedded_at_ms: int
 
 
@@ -67,12 +67,14 @@ class Latest:
                 self._file, self._kept = -1, []  # another table in its place
             with self._reader.store.reading():
                 found = self._read(dataset)
-            newest = {one.id: one for one in sorted(found + self._kept, key=_age)}
-            self._kept = sorted(newest.values(), key=_age, reverse=True)[:KEPT]
+            newest = {one.id: one for one in sorted(self._kept + found, key=_age)}
+            alive = [one for one in newest.values() if one.text is not None]
+            self._kept = sorted(alive, key=_age, reverse=True)[:KEPT]
             self._version = dataset.version
         return self._kept
 
     def _read(self, dataset: lance.LanceDataset) -> list[Fresh]:
+        """What new files have, deletions too: those have no text."""
         files = [one for one in dataset.get_fragments() if one.fragment_id > self._file]
         found: list[Fresh] = []
         for file in files[-FILES:]:
@@ -82,12 +84,16 @@ class Latest:
             times = rows.column("embedded_at").cast(pa.int64())
             plain = rows.set_column(names.index("embedded_at"), "embedded_at", times)
             found += [
-                Fresh(row["id"], (row["text"] or "")[:CHARACTERS], row["embedded_at"])
+                Fresh(row["id"], _beginning(row), row["embedded_at"])
                 for row in plain.to_pylist()
-                if not row["deleted"] and not row["chunk"]
+                if row["id"] is not None and not row["chunk"]
             ]
         self._file = max((one.fragment_id for one in files), default=self._file)
         return found
+
+
+def _beginning(row: dict[str, Any]) -> str | None:
+    return None if row["deleted"] else (row["text"] or "")[:CHARACTERS]
 
 
 def _age(one: Fresh) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 import numpy as np
 
 from headrace.v1.embedding_pb2 import Chunk, Embedding, Model, Source
+from operators.partitions import partition_of
 from operators.records import SOURCE_HEADER, Kind
 from operators.views import MOVED
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from operators.encoding import Encoded
-    from operators.records import DeadLetter, OutcomeBatch
+    from operators.records import DeadLetter, Original, OutcomeBatch
 
 __all__ = ["MessageEncoder", "Messages", "OutputHeaders", "OutputRecord", "ViewMessages"]
 
@@ -28,8 +29,14 @@ OutputHeaders = list[tuple[str, str | bytes | None]]
 """Headers as librdkafka's client types them."""
 
 
-OutputRecord = tuple[str, bytes | None, bytes | None, OutputHeaders]
-"""A record to produce: its topic, key, value and headers."""
+OutputRecord = tuple[str, bytes | None, bytes | None, OutputHeaders, int, int]
+"""A record to produce: its topic, key, value, headers, partition and timestamp."""
+
+BY_KEY: Final = -1
+"""The partition of a record that its key places."""
+
+NOW: Final = 0
+"""The timestamp of a record that is of now."""
 
 
 class Messages(Protocol):
@@ -51,11 +58,13 @@ class ViewMessages:
         products: Writes those of products.
         users: Writes those of users.
         views: The topic that views are read from.
+        partitions: How many that has.
     """
 
     products: MessageEncoder
     users: MessageEncoder
     views: str
+    partitions: int
 
     @property
     def fingerprint(self) -> str:
@@ -72,13 +81,20 @@ class ViewMessages:
         for index, (kind, record) in enumerate(columns):
             dead = batch.dead.get(index)
             if dead is not None and dead.code == MOVED:
-                original = dead.original
-                source = next(pair for pair in record[3] if pair[0] == SOURCE_HEADER)
-                yield self.views, original.key, original.value, [*original.headers, source]
+                yield self._moved(batch, index, dead.original)
             elif dead is not None or kind is not Kind.PART:
                 yield record
         if batch.beside is not None:
             yield from self.users.records(batch.beside)
+
+    def _moved(self, batch: OutcomeBatch, index: int, original: Original) -> OutputRecord:
+        """The view at its user's place, as old as it is."""
+        source = f"{batch.lane}/{batch.offsets[index]}".encode()
+        kept = [pair for pair in original.headers if pair[0] != SOURCE_HEADER]
+        place = partition_of(original.key or b"", self.partitions)
+        headers: OutputHeaders = [*kept, (SOURCE_HEADER, source)]
+        timestamp = batch.timestamps[index]
+        return self.views, original.key, original.value, headers, place, timestamp
 
 
 @dataclass(frozen=True)
@@ -113,7 +129,7 @@ class MessageEncoder:
             headers: OutputHeaders = [schema, source]
             if index in carried:
                 headers += carried[index]
-            yield topic, identity.encode(), value, headers
+            yield topic, identity.encode(), value, headers, BY_KEY, NOW
 
     def _values(self, batch: OutcomeBatch) -> Iterator[bytes | None]:
         """The embeddings as Protobuf; None for a deletion and for a dead letter."""
@@ -148,7 +164,8 @@ class MessageEncoder:
             ("headrace-message", dead.message.encode()),
             source,
         ]
-        return self.dead_letters, dead.original.key, dead.original.value, headers
+        original = dead.original
+        return self.dead_letters, original.key, original.value, headers, BY_KEY, NOW
 
     def _parts(self, encoded: Encoded) -> tuple[Any, ...]:
         """What depends on the text alone, as buffers: the first chunk, then the further ones."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +26,12 @@ __all__ = ["Products", "Recommended"]
 
 IN_STOCK: Final = "(in_stock IS NULL OR in_stock)"
 """A product of which no stock was ever told is taken to be there."""
+
+
+POPULAR_S: Final = 1.0
+"""For how long what is popular is not looked for again: all products are looked at for it."""
+
+POPULAR_KEPT: Final = 64
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Products:
     def __init__(self, reader: TableReader, popular_ms: float) -> None:
         self._reader = reader
         self._popular_ms = popular_ms
+        self._lock = threading.Lock()
+        self._popular: dict[tuple[int, str | None], tuple[float, list[Recommended]]] = {}
 
     def near(
         self, vector: NDArray[np.float32], viewed: Sequence[str], k: int, where: str | None
@@ -95,6 +105,18 @@ class Products:
             FilterError: The condition can't be read, or does not fit the columns.
             SinkError: The table can't be searched.
         """
+        with self._lock:
+            kept = self._popular.get((k, where))
+            if kept is not None and time.monotonic() < kept[0]:
+                return kept[1]
+        found = self._most_viewed(k, where, now_ms)
+        with self._lock:
+            if len(self._popular) >= POPULAR_KEPT:
+                self._popular.clear()
+            self._popular[k, where] = time.monotonic() + POPULAR_S, found
+        return found
+
+    def _most_viewed(self, k: int, where: str | None, now_ms: float) -> list[Recommended]:
         dataset = self._reader.latest()
         among = condition(dataset, where, f"{IN_STOCK} AND heat IS NOT NULL")
         with self._reader.store.reading():
@@ -104,7 +126,7 @@ class Products:
         )
         now = now_ms / self._popular_ms
         return [
-            Recommended(row["id"], round(math.exp2(row["heat"] - now), 6), row["title"])
+            Recommended(row["id"], round(math.exp2(min(row["heat"] - now, 60)), 6), row["title"])
             for row in rows.take(order).to_pylist()
         ]
 

@@ -56,6 +56,7 @@ class TableSchema:
         several_topics: Whether offsets of several topics meet in the table; a further column
             `source_topic` then tells them apart.
         join: How the writes of one key become its row, where none replaces all of it.
+        replaces: Whether a later write always replaces an earlier one, whatever their times.
     """
 
     dimension: int
@@ -63,6 +64,7 @@ class TableSchema:
     model_name: str = ""
     several_topics: bool = False
     join: Join | None = None
+    replaces: bool = False
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -98,7 +100,7 @@ class TableSchema:
         then conflict on it, and Lance tries the later one again on the new state. Joined rows
         hold what the row before them did.
         """
-        if self.join is not None:
+        if self.join is not None or self.replaces:
             return "true"
         same = "source.source_partition = target.source_partition"
         tie = "source.source_partition > target.source_partition"

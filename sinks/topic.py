@@ -239,10 +239,10 @@ class LaneWriter:
 
     def _produce(self, records: Iterable[OutputRecord]) -> None:
         produce = self._producer.produce
-        for topic, key, value, headers in records:
+        for topic, key, value, headers, partition, timestamp in records:
             while True:
                 try:
-                    produce(topic, value, key, headers=headers)
+                    produce(topic, value, key, partition, timestamp=timestamp, headers=headers)
                 except BufferError:
                     self._producer.poll(0.1)
                 else:

@@ -13,6 +13,7 @@ import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 from headrace.errors import HeadraceError
+from operators.views import MOVED
 from telemetry.freshness import FreshnessWatch
 from telemetry.histogram import BatchHistogram
 
@@ -150,7 +151,8 @@ class Metrics:
             self.sent.labels(sink, outcome.name.lower()).inc(number)
         if sink == "topic":
             for dead in chain.from_iterable(batch.dead.values() for batch in batches):
-                self.dead_letters.labels(dead.code).inc()
+                if dead.code != MOVED:  # it is none: it comes again
+                    self.dead_letters.labels(dead.code).inc()
 
 
 class _Cores:

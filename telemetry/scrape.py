@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
 __all__ = ["Totals", "percentile", "read_totals"]
 
@@ -54,11 +54,12 @@ class Totals:
         }
 
 
-def read_totals(expositions: Iterable[str]) -> Totals:
+def read_totals(expositions: Iterable[str], topics: Collection[str] = ()) -> Totals:
     """What several processes' metrics say together.
 
     Args:
         expositions: Each process's metrics, in Prometheus' text format.
+        topics: Where some are given, a process that reads none of them is left out.
 
     Raises:
         ValueError: One is in no such format.
@@ -68,10 +69,15 @@ def read_totals(expositions: Iterable[str]) -> Totals:
     dead: defaultdict[str, float] = defaultdict(float)
     ages: defaultdict[str, defaultdict[float, float]] = defaultdict(lambda: defaultdict(float))
     for exposition in expositions:
-        for family in text_string_to_metric_families(exposition):
-            for name, labels, value, *_ in family.samples:
-                if name not in WANTED:
-                    continue
+        samples = [
+            sample
+            for family in text_string_to_metric_families(exposition)
+            for sample in family.samples
+            if sample.name in WANTED
+        ]
+        read = {s.labels["topic"] for s in samples if s.name == "headrace_consumer_lag"}
+        if not topics or not read or read & set(topics):
+            for name, labels, value, *_ in samples:
                 if name == "headrace_records_sent_total":
                     sent[labels["sink"]] += value
                 elif name == "headrace_consumer_lag":

@@ -24,10 +24,16 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-JOIN = Join({"stock_time": ("in_stock", "quantity")}, ("heat",))
+JOIN = Join({"stock_time": ("in_stock",), "quantity_time": ("quantity",)}, ("heat",))
 SCHEMA = TableSchema(
     DIMENSION,
-    {"in_stock": "bool", "quantity": "int64", "stock_time": "int64", "heat": "float64"},
+    {
+        "in_stock": "bool",
+        "stock_time": "int64",
+        "quantity": "int64",
+        "quantity_time": "int64",
+        "heat": "float64",
+    },
     "some/model",
     several_topics=True,
     join=JOIN,
@@ -42,7 +48,8 @@ def view(product: str, title: str, at: int, **typed: Any) -> Row:
 
 def stock(product: str, at: int, **typed: Any) -> Row:
     """A write of a product's stock."""
-    return Row(Kind.PART, product, at, metadata=Fields(None, None, {"stock_time": at, **typed}))
+    times = {"stock_time": at, "quantity_time": at if "quantity" in typed else None}
+    return Row(Kind.PART, product, at, metadata=Fields(None, None, {**times, **typed}))
 
 
 def table(batches: Sequence[OutcomeBatch]) -> pa.Table:
@@ -68,7 +75,7 @@ def test_title_and_stock_make_one_row() -> None:
 
 
 def test_the_later_one_wins_each() -> None:
-    """A late record changes nothing; of equal times the one written last wins."""
+    """A late record changes nothing; of equal times the later record wins."""
     rows = [view("p", "new", 10), view("p", "old", 9), view("p", "same", 10)]
     assert one(outcomes(rows, lane=VIEWS))["text"] == "same"
     rows = [stock("p", 10, in_stock=True, quantity=4), stock("p", 9, in_stock=False, quantity=0)]
@@ -102,9 +109,12 @@ def writes(draw: st.DrawFn) -> list[Row]:
     for at in times[: draw(st.integers(1, 12))]:
         product = draw(st.sampled_from("pq"))
         if draw(st.booleans()):
-            made.append(view(product, f"title {at}", at, heat=float(at)))
-        else:
+            told = {"in_stock": at % 2 > 0, "stock_time": at} if draw(st.booleans()) else {}
+            made.append(view(product, f"title {at}", at, heat=float(at), **told))
+        elif draw(st.booleans()):
             made.append(stock(product, at, in_stock=draw(st.booleans()), quantity=at))
+        else:
+            made.append(stock(product, at, in_stock=draw(st.booleans())))
     return made
 
 
@@ -131,8 +141,9 @@ def test_in_any_order_and_any_cut(rows: list[Row], chance: Any, cut: int) -> Non
     assert summary([r for r in held.to_pylist() if not r["deleted"]]) == summary(
         [r for r in wanted.to_pylist() if not r["deleted"]]
     )
-    assert {r["id"]: r["quantity"] for r in held.to_pylist()} == {
-        r["id"]: r["quantity"] for r in wanted.to_pylist()
+    stocks = ("in_stock", "stock_time", "quantity", "quantity_time")
+    assert {r["id"]: [r[n] for n in stocks] for r in held.to_pylist()} == {
+        r["id"]: [r[n] for n in stocks] for r in wanted.to_pylist()
     }
 
 

@@ -57,3 +57,15 @@ def test_old_rows_in_new_files_are_not_new(tmp_path: Path) -> None:
     table.store.open().optimize.compact_files()
     assert latest.documents()[: len(before)] == before
     assert before[0].id == "19"
+
+
+def test_what_was_deleted_is_told_no_more(tmp_path: Path) -> None:
+    """A deletion takes its document away, though older ones come in its place."""
+    table = Table(store_in(tmp_path))
+    latest = Latest(TableReader(table.store))
+    commit(table, 0, "a", "b")
+    assert {one.id for one in latest.documents()} == {"a", "b"}
+    table.commit(outcomes([tombstone("a")], 2, embedded_at=2000))
+    assert [one.id for one in latest.documents()] == ["b"]
+    commit(table, 2100, "a")
+    assert [one.id for one in latest.documents()] == ["a", "b"]

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pytest
 
 from headrace.v1.embedding_pb2 import Embedding
-from operators.records import Lane, Original
-from sinks.messages import MessageEncoder
+from operators.partitions import partition_of
+from operators.records import Kind, Lane, Original
+from operators.views import MOVED
+from sinks.messages import MessageEncoder, ViewMessages
 from tests.samples import DIMENSION, Fields, Row, dead_letter, embedding, outcomes, tombstone
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ class Made(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: OutputHeaders
+    partition: int
+    timestamp: int
 
 
 def only(row: Row, writer: MessageEncoder, *, offset: int = 0, embedded_at: int = 0) -> Made:
@@ -126,3 +131,33 @@ def test_one_record_for_each_outcome() -> None:
     assert [record.topic for record in records] == ["embeddings", "dead", "embeddings"]
     sources = [dict(record.headers)["headrace-source"] for record in records]
     assert sources == [b"docs/3/1", b"docs/3/5", b"docs/3/6"]
+
+
+def test_views() -> None:
+    """A view has its product's record and its user's; a stock has none; a bad one a dead letter."""
+    users = MessageEncoder("users", "dead", "float32", "some/model", "f1")
+    writer = ViewMessages(encoder(), users, "views", 4)
+    rows = [embedding("p"), Row(Kind.PART, "q", 0), dead_letter("no_text")]
+    batch = outcomes(rows, lane=LANE, offsets=[1, 5, 6])
+    beside = outcomes([embedding("u")], lane=LANE, offsets=[1], end=7)
+    records = [Made(*one) for one in writer.records(replace(batch, beside=beside))]
+    assert [(one.topic, one.key) for one in records] == [
+        ("embeddings", b"p"),
+        ("dead", b"key"),
+        ("users", b"u"),
+    ]
+    assert {one.partition for one in records} == {-1}
+    assert {one.timestamp for one in records} == {0}
+    assert writer.fingerprint == "f1"
+
+
+def test_a_moved_view() -> None:
+    """It goes to its user's partition, as old as it is, and tells where it was last."""
+    users = MessageEncoder("users", "dead", "float32", "some/model", "f1")
+    writer = ViewMessages(encoder(), users, "views", 4)
+    headers = (("mine", b"1"), ("headrace-source", b"views/0/3"))
+    row = dead_letter(MOVED, Original(b"u123", b"{}", headers))
+    [record] = [Made(*one) for one in writer.records(outcomes([row], 9, lane=LANE))]
+    assert record[:3] == ("views", b"u123", b"{}")
+    assert record.headers == [("mine", b"1"), ("headrace-source", b"docs/3/9")]
+    assert (record.partition, record.timestamp) == (partition_of(b"u123", 4), 7)

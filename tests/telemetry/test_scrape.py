@@ -31,6 +31,13 @@ def test_several_processes_add_up() -> None:
     assert max(found.ages["topic"].values()) == 7
 
 
+def test_another_flow_is_left_out() -> None:
+    """A flow on other topics may have its metrics at the next port."""
+    both = [exposition(3, 7, 0), exposition(2, 9, 1).replace('"documents"', '"views"')]
+    assert read_totals(both, ["documents"]).topic == 4
+    assert read_totals(both).topic == 7
+
+
 def test_only_what_came_since_counts() -> None:
     """Ages are those of the records between two looks."""
     before, after = read_totals([exposition(3, 0, 0)]), read_totals([exposition(5, 0, 0)])
