@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from benchmarks.services import main
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(autouse=True)
+def own_logs() -> Iterator[None]:
+    """The benchmark sends logs to standard error, which is another one in the next test."""
+    handlers, level = logging.root.handlers[:], logging.root.level
+    yield
+    logging.root.handlers[:], logging.root.level = handlers, level
+    structlog.reset_defaults()
+
 
 FIGURES = re.compile(r"^(.+): p50 ([\d.]+) ms, p99 ([\d.]+) ms, of (\d+)$")
 

@@ -111,7 +111,7 @@ def test_idempotency_key(service: Service) -> None:
 
 
 def test_view_by_curl(service: Service) -> None:
-    """The documented call works as it is written; the record is keyed by the product."""
+    """The documented call works as it is written; the record is keyed by the user."""
     body = (
         '{"user_id":"u123","product_id":"42","title":"Ergonomic Office Chair",'
         '"timestamp":1700000000}'
@@ -121,7 +121,7 @@ def test_view_by_curl(service: Service) -> None:
     done = subprocess.run(call, check=True, capture_output=True, timeout=20)
     message = service.at(json.loads(done.stdout))
     assert message.topic() == service.views
-    assert message.key() == b"42"
+    assert message.key() == b"u123"
     expected = {**json.loads(body), "timestamp": 1700000000000}
     assert json.loads(message.value() or b"") == expected
     assert headers_of(message) == {"user_id": b"u123"}
