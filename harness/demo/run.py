@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import time
 from typing import TYPE_CHECKING, Final, Self
@@ -262,7 +263,7 @@ class Demo:
             )
 
     def _keep(self) -> None:
-        records = [record_of(found) for found in self._documents]
+        records = itertools.cycle([record_of(found) for found in self._documents])
         writer = Writer(self._kafka, self._topics.source, records, RATE)
         self._closing.callback(writer.stop)
         keep_open(self._screen, self._place, self._commands, self._broker, self._flow, writer)

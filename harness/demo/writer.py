@@ -9,7 +9,7 @@ from harness.demo.background import Background
 from harness.process import HarnessError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable
 
     from confluent_kafka import KafkaError, Message
 
@@ -33,7 +33,7 @@ class Writer(Background):
     """
 
     def __init__(
-        self, kafka: KafkaConfig, topic: str, records: Sequence[Record], rate: float
+        self, kafka: KafkaConfig, topic: str, records: Iterable[Record], rate: float
     ) -> None:
         super().__init__("demo-writer")
         self.sent = 0

@@ -87,6 +87,7 @@ def test_what_is_written_appears_and_is_found(
         until(lambda: client.get("/health/ready").status_code == 200, 60)
         opened = Opened(browser, str(client.base_url))
         opened.shows("#state", "live")
+        expect(opened.page.locator("#token")).to_be_hidden()  # no one has asked for one
         put(client, "stool", "a stool of oak, to sit on")
         put(client, "lamp", "a lamp for reading at night")
         opened.shows("#latest", "stool")
