@@ -48,7 +48,6 @@ __all__ = [
     "Frame",
     "frame_of",
     "lanes_of",
-    "max_message_bytes",
     "one_line_errors",
     "settle",
 ]

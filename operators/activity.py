@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 import numpy as np
 import orjson
@@ -118,8 +118,9 @@ class Activity:
     @classmethod
     def restored(cls, topic: str, stored: StoredState) -> Activity:
         """The state that a row holds."""
-        total = stored.vector.astype(np.float64) * orjson.loads(stored.metadata)["weight"]
-        views = views_of(stored.metadata)
+        fields = orjson.loads(stored.metadata)
+        total = stored.vector.astype(np.float64) * fields["weight"]
+        views = _views(fields)
         return cls(total, stored.at, views, Lane(topic, stored.partition), stored.offset)
 
     @property
@@ -150,7 +151,11 @@ class Activity:
 
 def views_of(metadata: str) -> tuple[Viewed, ...]:
     """The views that `Activity.metadata` tells of, from new to old."""
-    found = orjson.loads(metadata)["views"]
+    return _views(orjson.loads(metadata))
+
+
+def _views(fields: Mapping[str, Any]) -> tuple[Viewed, ...]:
+    found = fields["views"]
     return tuple(Viewed(view["product_id"], view["title"], view["at"]) for view in found)
 
 

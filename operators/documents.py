@@ -16,13 +16,13 @@ from google.protobuf.message import DecodeError
 
 from headrace.v1.document_pb2 import Document as DocumentMessage
 from operators.judging import (
-    MAX_ID_BYTES,
     MAX_TIME_MS,
     MIN_TIME_MS,
     Rejected,
     as_object,
     carried,
     dead_letter,
+    key_identity,
     kind_of,
     parse_object,
     record_size,
@@ -107,17 +107,6 @@ COLUMN_TYPES: Final[Mapping[str, Callable[[str, object], object]]] = {
     "float64": _float,
 }
 """The types a metadata column can have, and the check that a value of it passes."""
-
-
-def _document_id(key: bytes | None) -> str:
-    if key is None:
-        reject("missing_key", "the record has no key; the key is the document's id")
-    if not 1 <= len(key) <= MAX_ID_BYTES:
-        reject("bad_key", f"the key has {len(key)} bytes; an id has 1 to {MAX_ID_BYTES}")
-    try:
-        return key.decode()
-    except UnicodeDecodeError as error:
-        reject("bad_key", f"the key is not UTF-8: {error.reason} at byte {error.start}")
 
 
 def _time(value: object) -> int:
@@ -215,7 +204,7 @@ class Decoder:
         size = record_size(key, value, headers)
         if size > self.max_record_bytes:
             too_large(size, self.max_record_bytes)
-        identity = _document_id(key)
+        identity = key_identity(key, "document")
         if value is None:
             return Kind.DELETE, identity, None, None, None, self._untyped, timestamp, None
         fields = _fields_of_protobuf if headers and _is_protobuf(headers) else _fields_of_json

@@ -9,7 +9,6 @@ from what it reads there.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from operators.cache import EncodingCache
+from operators.clock import wall_ms
 from operators.current import CurrentRow, LaneView, RowLookup, rows_size
 from operators.records import DeadLetter, DocumentBatch, Kind, Lane, OutcomeBatch
 
@@ -64,10 +64,6 @@ class StateLimits:
     view_bytes: int
 
 
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
 class EmbedStep:
     """Embeds the documents of every lane that a worker process reads.
 
@@ -87,7 +83,7 @@ class EmbedStep:
         written: Callable[[str], int],
         limits: StateLimits,
         observer: Observer | None = None,
-        now_ms: Callable[[], int] = _wall_ms,
+        now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         self._encoder = encoder
         self._lookup = lookup

@@ -24,6 +24,7 @@ __all__ = [
     "as_object",
     "carried",
     "dead_letter",
+    "key_identity",
     "kind_of",
     "milliseconds",
     "parse_object",
@@ -65,6 +66,26 @@ def kind_of(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     names |= {int: "an integer", float: "a number", type(None): "null"}
     return names.get(type(value), type(value).__name__)
+
+
+def key_identity(key: bytes | None, what: str) -> str:
+    """The id that a record's key is.
+
+    Args:
+        key: The key.
+        what: Whose id it is.
+
+    Raises:
+        Rejected: It is none.
+    """
+    if key is None:
+        reject("missing_key", f"the record has no key; the key is the {what}'s id")
+    if not 1 <= len(key) <= MAX_ID_BYTES:
+        reject("bad_key", f"the key has {len(key)} bytes; an id has 1 to {MAX_ID_BYTES}")
+    try:
+        return key.decode()
+    except UnicodeDecodeError as error:
+        reject("bad_key", f"the key is not UTF-8: {error.reason} at byte {error.start}")
 
 
 def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:

@@ -6,18 +6,19 @@ moves the user's activity. A *stock* says how many of a product there are, and n
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from operators.clock import wall_ms
 from operators.judging import (
     MAX_ID_BYTES,
     Rejected,
     carried,
     dead_letter,
+    key_identity,
     kind_of,
     milliseconds,
     parse_object,
@@ -67,11 +68,6 @@ so that all views of a user are in one lane, whatever their keys are and whoever
 MAX_QUANTITY: Final = (1 << 63) - 1
 
 
-def wall_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 _Row = tuple[Kind, str, str | None, str | None, dict[str, Any], int, DeadLetter | None]
 
 
@@ -105,7 +101,9 @@ class ViewDecoder:
         headers: Headers,
         timestamp: int,
     ) -> _Row:
-        fields = _fields(value, "a view", "a view is not taken back")
+        if value is None:
+            reject("bad_schema", "the value is null: a view is not taken back")
+        fields = parse_object(value, "a view")
         user, product = _identity(fields, "user_id"), _identity(fields, "product_id")
         title, category = _words(fields, "title"), _optional(fields, "category")
         if title is None:
@@ -140,7 +138,7 @@ class StockDecoder:
     def _decode(
         self, key: bytes | None, value: bytes | None, _headers: Headers, timestamp: int
     ) -> _Row:
-        product = _key(key)
+        product = key_identity(key, "product")
         # A deleted record: the product is out of the inventory.
         gone = {"in_stock": False, "quantity": 0}
         fields = gone if value is None else parse_object(value, "the value")
@@ -208,38 +206,19 @@ def _decoded(
     )
 
 
-def _fields(value: bytes | None, what: str, deleted: str) -> dict[str, Any]:
-    if value is None:
-        reject("bad_schema", f"the value is null: {deleted}")
-    return parse_object(value, what)
-
-
 def _json(columns: Mapping[str, Any], *names: str) -> str:
     kept = {name: columns[name] for name in names if columns[name] is not None}
     return orjson.dumps(kept).decode()
-
-
-def _key(key: bytes | None) -> str:
-    if key is None:
-        reject("missing_key", "the record has no key; the key is the product's id")
-    try:
-        return _fitting(key.decode(), "the key", "bad_key")
-    except UnicodeDecodeError as error:
-        reject("bad_key", f"the key is not UTF-8: {error.reason} at byte {error.start}")
 
 
 def _identity(fields: Mapping[str, Any], name: str) -> str:
     found = fields.get(name)
     if not isinstance(found, str):
         reject("bad_schema", f"{name} must be a string, is {kind_of(found)}")
-    return _fitting(found, name, "bad_schema")
-
-
-def _fitting(identity: str, name: str, code: str) -> str:
-    size = len(identity.encode())
+    size = len(found.encode())
     if not 1 <= size <= MAX_ID_BYTES:
-        reject(code, f"{name} has {size} bytes; an id has 1 to {MAX_ID_BYTES}")
-    return identity
+        reject("bad_schema", f"{name} has {size} bytes; an id has 1 to {MAX_ID_BYTES}")
+    return found
 
 
 def _optional(fields: Mapping[str, Any], name: str) -> str | None:

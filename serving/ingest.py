@@ -1,12 +1,12 @@
 """The routes that write: each is answered once the broker has the record."""
 
-import time
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Request
 from starlette.convertors import Convertor, register_url_convertor
 
+from operators.clock import wall_ms
 from operators.documents import Decoder
 from operators.judging import MAX_ID_BYTES
 from operators.records import Headers
@@ -123,8 +123,7 @@ def ingest_router(ingest: Ingest) -> APIRouter:
     )
     async def put_inventory(product_id: ProductId, body: Inventory, request: Request) -> Accepted:
         """Changes the product's stock, without embedding it again."""
-        now_ms = time.time_ns() // 1_000_000
-        record = records.inventory(ingest.inventory, product_id, body, now_ms, _trace(request))
+        record = records.inventory(ingest.inventory, product_id, body, wall_ms(), _trace(request))
         return await ingest.write(record)
 
     _add_bulk(router, ingest)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from operators.clock import wall_ms
 from sinks.chunks import has_chunks, settled
 from sinks.errors import SinkError
 from sinks.join import joined
@@ -115,7 +115,7 @@ class TableWriter:
                 rows = joined(self._held(rows), rows, schema.join)
             elif self._chunked:
                 rows = settled(self._dataset, schema, rows)
-            mark = schema.fence(fence.json(), fence.sequence, time.time_ns() // 1_000_000)
+            mark = schema.fence(fence.json(), fence.sequence, wall_ms())
             merged = pa.concat_tables([rows, mark])
             try:
                 (
