@@ -42,7 +42,7 @@ from operators.embed import EmbedStep, StateLimits
 from operators.model import open_bundle
 from operators.records import DocumentBatch, Lane, OutcomeBatch, RecordBatch
 from operators.tokenize import Tokenizer
-from operators.window import Window, window
+from operators.window import Window, Windows, window
 from recovery.progress import Board
 from recovery.watchdog import Watchdog
 from sinks.maintenance import Upkeep
@@ -73,7 +73,7 @@ STAGES: Final = (
     ("tokenise", "text to token ids"),
     ("model", "sorting, cutting, inference"),
     ("outcomes", "cache, lane's view, columns"),
-    ("dataflow", "Bytewax: five operators, a window"),
+    ("dataflow", "Bytewax: four operators, a window"),
     ("codec", "Protobuf"),
     ("transaction", "librdkafka: produce, offsets, commit"),
     ("rows", "winning rows as Arrow"),
@@ -275,8 +275,7 @@ def _run(outcomes: Sequence[OutcomeBatch], rows: int) -> None:
     read = op.input("read", flow, _Given(outcomes))
     decoded = op.map("decode", read, lambda batch: batch)
     embedded = op.flat_map_batch("embed", decoded, lambda batches: batches)
-    lanes = op.key_on("lane", embedded, lambda batch: batch.lane.key)
-    windows = window("window", lanes, rows, timedelta(milliseconds=20))
+    windows = window("window", embedded, Windows(rows, timedelta(milliseconds=20)))
     op.output("topic", windows, _Nowhere())
     op.output("table", windows, _Nowhere())
     run_main(flow)

@@ -19,8 +19,7 @@ def flow() -> Dataflow:
     records = op.input("read", dataflow, parts.source)
     documents = op.map("decode", records, parts.decode)
     outcomes = op.flat_map_batch("embed", documents, parts.embed)
-    lanes = op.key_on("lane", outcomes, lambda batch: batch.lane.key)
-    windows = window("window", lanes, parts.rows, parts.wait)
+    windows = window("window", outcomes, parts.windows)
     op.output("topic", windows, parts.topic)
     op.output("table", windows, parts.table)
     return dataflow

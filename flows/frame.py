@@ -38,11 +38,10 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from flows.access import Topics
     from flows.settings import Settings
-    from operators.background import Background
     from operators.model import Encoder
-    from operators.records import DocumentBatch, OutcomeBatch
     from sinks.messages import Messages
     from sinks.store import TableStore
+    from sources.kafka import Model
 
 __all__ = [
     "Frame",
@@ -116,8 +115,12 @@ class Frame:
         """What a lane may keep of rows that all sinks have."""
         return VIEW_BYTES // max(1, len(self.lanes))
 
-    def source(self, embed: Background[DocumentBatch, OutcomeBatch]) -> KafkaSource:
-        """The source of all lanes."""
+    def source(self, model: Model) -> KafkaSource:
+        """The source of all lanes.
+
+        Args:
+            model: What it asks of the steps ahead of it.
+        """
         source = self.settings.source
         reading = Reading(
             self.kafka,
@@ -127,7 +130,7 @@ class Frame:
             source.max_in_flight_bytes,
             read_ahead(len(self.lanes)),
             self.settings.batch.freshness_ms,
-            embed,
+            model,
             {name: store.progress for name, store in self.tables.items()},
             self.board,
             self.shutdown,

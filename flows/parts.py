@@ -19,16 +19,18 @@ from flows.access import (
 from flows.frame import Frame, frame_of, settle
 from flows.settings import Settings, load
 from operators.activity import ActivityStep, Fading
-from operators.background import Background
+from operators.background import Ahead, Background
 from operators.documents import Decoder
+from operators.records import OutcomeBatch
 from operators.views import ByTopic, StockDecoder, ViewDecoder
+from operators.window import Windows
 from recovery.watchdog import ending
 from sinks.messages import ViewMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from operators.records import DocumentBatch, OutcomeBatch, RecordBatch
+    from operators.records import DocumentBatch, RecordBatch
     from sinks.table import TableSink
     from sinks.topic import TopicSink
     from sources.kafka import KafkaSource
@@ -48,8 +50,7 @@ class EmbeddingParts:
     source: KafkaSource
     decode: Decoder
     embed: Background[DocumentBatch, OutcomeBatch]
-    rows: int
-    wait: timedelta
+    windows: Windows
     topic: TopicSink
     table: TableSink
 
@@ -61,8 +62,7 @@ class RecommendingParts:
     source: KafkaSource
     decode: ByTopic
     embed: Background[DocumentBatch, OutcomeBatch]
-    rows: int
-    wait: timedelta
+    windows: Windows
     topic: TopicSink
     products: TableSink
     users: TableSink
@@ -85,13 +85,13 @@ def embedding_parts() -> EmbeddingParts:
     frame.shutdown.on_signals()
     # Within a topic a document stays in its lane; across topics another may have written it.
     step = frame.embed("table", kept=len(settings.source.topics) == 1)
-    embed = Background(step, _is_nudge)
+    embed = Background(step, _nudge)
+    windows = _windows(settings)
     parts = EmbeddingParts(
-        frame.source(embed),
+        frame.source(Ahead(embed, windows)),
         Decoder(settings.table.columns, settings.source.max_record_bytes),
         embed,
-        settings.batch.rows,
-        _wait(settings),
+        windows,
         frame.topic_sink(frame.messages(settings.embeddings.topic)),
         frame.table_sink("table"),
     )
@@ -116,7 +116,8 @@ def recommending_parts() -> RecommendingParts:
         lambda encoder: recommending_tables(settings, encoder),
     )
     frame.shutdown.on_signals()
-    embed = Background(_Recommending(frame), _is_nudge)
+    embed = Background(_Recommending(frame), _nudge)
+    windows = _windows(settings)
     most = settings.source.max_record_bytes
     partitions = sum(lane.topic == recommend.views_topic for lane in frame.lanes)
     decoders: dict[str, Callable[[RecordBatch], DocumentBatch]] = {
@@ -134,11 +135,10 @@ def recommending_parts() -> RecommendingParts:
         partitions,
     )
     parts = RecommendingParts(
-        frame.source(embed),
+        frame.source(Ahead(embed, windows)),
         ByTopic(decoders),
         embed,
-        settings.batch.rows,
-        _wait(settings),
+        windows,
         frame.topic_sink(messages),
         frame.table_sink("products", text_index=False),
         # Last, so that a view read again for another sink is none that a user's state holds.
@@ -177,9 +177,14 @@ def _single_chunks(settings: Settings) -> Settings:
     return settings.model_copy(update={"model": model})
 
 
-def _wait(settings: Settings) -> timedelta:
-    return timedelta(milliseconds=settings.batch.wait_ms)
+def _windows(settings: Settings) -> Windows:
+    batch = settings.batch
+    return Windows(batch.rows, timedelta(milliseconds=batch.wait_ms))
 
 
-def _is_nudge(documents: DocumentBatch) -> bool:
-    return documents.records.nudge
+def _nudge(documents: DocumentBatch) -> OutcomeBatch | None:
+    """What stands for a nudge behind the model; None for a batch that is none."""
+    records = documents.records
+    if not records.nudge:
+        return None
+    return OutcomeBatch(records.lane, records.end, records.end, 0, nudge=True)

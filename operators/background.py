@@ -5,19 +5,22 @@ other workers send it wait for as long, and other workers wait for its epoch, sp
 runs in a thread, one for each worker, and the dataflow passes on what has come out of it.
 
 An operator is only called with something to do. So the source sends a *nudge*, an item that holds
-nothing, when `finished` says that there is something to pass on.
+nothing, when there is something to pass on: a result, or a window behind it that is due.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING, Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+from operators.worker import PerWorker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Background"]
+__all__ = ["Ahead", "Background"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,18 +34,17 @@ class Background(Generic[Item, Result]):
     Args:
         step: Some items to their results. Calls of one worker come one after the other; those of
             several workers come at once.
-        is_nudge: Whether an item is none, and only asks for what is finished.
+        nudge: What stands for an item among the results that is none, and only asks for what is
+            finished; None for any other.
     """
 
     def __init__(
         self,
         step: Callable[[Sequence[Item]], Sequence[Result]],
-        is_nudge: Callable[[Item], bool],
+        nudge: Callable[[Item], Result | None],
     ) -> None:
-        self._step = step
-        self._is_nudge = is_nudge
-        self._lock = threading.Lock()
-        self._workers: dict[int, _Worker[Item, Result]] = {}
+        self._nudge = nudge
+        self._worker = PerWorker(lambda: _Worker(step))
 
     def __call__(self, items: Sequence[Item]) -> list[Result]:
         """Begin with some items, and give back what has been finished since the last call.
@@ -51,10 +53,17 @@ class Background(Generic[Item, Result]):
             Exception: What the step raised.
         """
         worker = self._worker()
-        fresh = [item for item in items if not self._is_nudge(item)]
+        fresh: list[Item] = []
+        nudges: list[Result] = []
+        for item in items:
+            nudge = self._nudge(item)
+            if nudge is None:
+                fresh.append(item)
+            else:
+                nudges.append(nudge)
         if fresh:
             worker.put(fresh)
-        return worker.take()
+        return [*worker.take(), *nudges]
 
     def ready(self, *, ahead: bool) -> bool:
         """Whether the step can do with more items.
@@ -75,15 +84,6 @@ class Background(Generic[Item, Result]):
         worker = self._worker()
         waiting, running = worker.load()
         return not (waiting or running or worker.finished)
-
-    def _worker(self) -> _Worker[Item, Result]:
-        # By the thread's number: Python's own state of a thread does not outlive a call here.
-        number = threading.get_ident()
-        found = self._workers.get(number)
-        if found is None:
-            with self._lock:
-                found = self._workers.setdefault(number, _Worker(self._step))
-        return found
 
 
 class _Worker(Generic[Item, Result]):
@@ -143,3 +143,38 @@ class _Worker(Generic[Item, Result]):
             self._running = True
             items, self._waiting = self._waiting, []
         return items
+
+
+class Gathering(Protocol):
+    """A step of the dataflow that holds things back for a while, as `operators.window` does."""
+
+    def due(self) -> bool:
+        """Whether a nudge would bring something out of it."""
+
+    def empty(self) -> bool:
+        """Whether it holds nothing back."""
+
+
+@dataclass(frozen=True)
+class Ahead(Generic[Item, Result]):
+    """What the source asks of the steps ahead of it, of those of the worker that asks.
+
+    Args:
+        step: Runs in the background.
+        gathering: What its results go to.
+    """
+
+    step: Background[Item, Result]
+    gathering: Gathering
+
+    def ready(self, *, ahead: bool) -> bool:
+        """Whether the source should read more; see `Background.ready`."""
+        return self.step.ready(ahead=ahead)
+
+    def finished(self) -> bool:
+        """Whether a nudge would bring something out."""
+        return self.step.finished() or self.gathering.due()
+
+    def idle(self) -> bool:
+        """Whether all that was read has come out."""
+        return self.step.idle() and self.gathering.empty()

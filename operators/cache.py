@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 from hashlib import blake2b
 from threading import Lock
 from typing import TYPE_CHECKING, Final
@@ -75,7 +74,7 @@ class EncodingCache:
             The encoding with vectors of its own, fit to be held for long.
         """
         # A copy: the vectors are a view into the whole inference's array, which it would keep.
-        kept = replace(encoded, vectors=encoded.vectors.copy())
+        kept = encoded._replace(vectors=encoded.vectors.copy())
         size = _size(kept)
         if not self._limit or size > self._most:
             return kept

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
 __all__ = ["Encoded", "Packed", "packed", "unpacked"]
 
-Packed = tuple[tuple[Any, ...], "NDArray[np.float32] | None"]
-"""Encodings as plain data and one array of all their vectors."""
 
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """The vectors of one text, a row for each of its chunks.
 
     Attributes:
@@ -38,27 +34,46 @@ class Encoded:
     truncated: bool
 
 
-def packed(encodings: Sequence[Encoded | None]) -> Packed:
-    """Encodings in the form that is cheapest to hand to another process."""
-    present = [e for e in encodings if e is not None]
-    vectors = np.concatenate([e.vectors for e in present]) if present else None
-    plain = tuple(
-        None if e is None else (e.spans, e.chunk_tokens, e.tokens, e.truncated) for e in encodings
-    )
-    return plain, vectors
+class Packed(NamedTuple):
+    """Some encodings, None among them, in the form that is cheapest to hand to another process.
+
+    Attributes:
+        vectors: float32 [chunks, dimension], of all encodings that there are.
+        plain: Everything else of them, as columns in the order of `Encoded`.
+        missing: The indices of those that are None, rising.
+    """
+
+    vectors: NDArray[np.float32]
+    plain: tuple[Sequence[object], ...]
+    missing: Sequence[int]
 
 
-def unpacked(pack: Packed) -> list[Encoded | None]:
-    """The encodings again; their vectors are views into one array."""
-    plain, vectors = pack
-    found: list[Encoded | None] = []
-    row = 0
-    for fields in plain:
-        if fields is None or vectors is None:
-            found.append(None)
-            continue
-        spans, chunk_tokens, tokens, truncated = fields
-        last = row + len(chunk_tokens)
-        found.append(Encoded(vectors[row:last], spans, chunk_tokens, tokens, truncated))
-        row = last
+def packed(encodings: Sequence[Encoded | None]) -> Packed | None:
+    """Encodings as columns; None where there are none."""
+    present = [one for one in encodings if one is not None]
+    if not present:
+        return None
+    vectors, *plain = zip(*present, strict=True)
+    missing: Sequence[int] = ()
+    if len(present) < len(encodings):
+        missing = [index for index, one in enumerate(encodings) if one is None]
+    return Packed(np.concatenate(vectors), tuple(plain), missing)
+
+
+def unpacked(pack: Packed | None, count: int) -> list[Encoded | None]:
+    """The encodings again, so many; their vectors are views into one array."""
+    if pack is None:
+        return [None] * count
+    vectors = _split(pack.vectors, list(map(len, pack.plain[0])))  # type: ignore[arg-type]
+    found: list[Encoded | None] = list(map(Encoded._make, zip(vectors, *pack.plain, strict=True)))
+    for index in pack.missing:
+        found.insert(index, None)
     return found
+
+
+def _split(vectors: NDArray[np.float32], chunks: Sequence[int]) -> Iterable[NDArray[np.float32]]:
+    """Each encoding's own vectors, by how many it has."""
+    if len(chunks) == len(vectors):
+        return vectors[:, None]
+    ends = list(accumulate(chunks))
+    return (vectors[end - count : end] for end, count in zip(ends, chunks, strict=True))

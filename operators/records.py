@@ -245,6 +245,8 @@ class OutcomeBatch:
         dead: The reasons of dead letters, by index.
         drained: Whether there was nothing more to read behind the records.
         beside: Further outcomes of some of the same records, for sinks of their own.
+        nudge: Whether this is nothing but an occasion to pass on what is due; see
+            `operators.background`.
     """
 
     lane: Lane
@@ -263,6 +265,7 @@ class OutcomeBatch:
     dead: Mapping[int, DeadLetter] = field(default_factory=dict)
     drained: bool = True
     beside: OutcomeBatch | None = None
+    nudge: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -347,7 +350,7 @@ def _within(sparse: Mapping[int, Value], first: int, last: int) -> dict[int, Val
 
 def _restored(columns: dict[str, Any]) -> OutcomeBatch:
     """The batch that was pickled."""
-    columns["encoded"] = unpacked(columns["encoded"])
+    columns["encoded"] = unpacked(columns["encoded"], len(columns["offsets"]))
     return OutcomeBatch(**columns)
 
 

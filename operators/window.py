@@ -1,28 +1,35 @@
 """The windowed batching operator: rows or milliseconds, and no wait where nothing follows.
 
 Every lane has a window of its own. It opens with the first batch that reaches it and closes when
-it holds `rows` records or `wait` has passed since it opened, never later: the clock is not reset
-by what arrives in between, and it runs on when the stream goes quiet. It closes at once behind a
-batch that left its lane drained: there is no company to wait for.
+it holds `rows` records or `wait` has passed since it opened: the clock is not reset by what
+arrives in between, and it runs on when the stream goes quiet. It closes at once behind a batch that
+left its lane drained: there is no company to wait for.
+
+A lane's window is on the worker that reads it. A keyed operator of Bytewax's would have it where
+the key's hash falls: in a cluster half of all batches would go to another process and back for
+the topic. Such an operator is called by the clock, though, and a plain one only with something to
+do. So the source sends a *nudge*, a batch that holds nothing, when a window is `due`; see
+`operators.background`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+import time
 from typing import TYPE_CHECKING
 
 import bytewax.operators as op
-from bytewax.operators import StatefulBatchLogic
 
-from operators.records import OutcomeBatch
+from operators.records import Lane, OutcomeBatch
+from operators.worker import PerWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import timedelta
 
+    from bytewax.dataflow import Stream
     from bytewax.operators import KeyedStream
 
-__all__ = ["Window", "WindowLogic", "beside", "window"]
+__all__ = ["LaneWindow", "Window", "Windows", "beside", "window"]
 
 Window = tuple[OutcomeBatch, ...]
 """What a window held when it closed: consecutive batches of one lane."""
@@ -33,78 +40,116 @@ def beside(window: Window) -> Window:
     return tuple(batch.beside for batch in window if batch.beside is not None)
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-@dataclass
-class WindowLogic(StatefulBatchLogic[OutcomeBatch, Window, None]):
+class LaneWindow:
     """The window of one lane.
 
-    Its snapshot is empty on purpose: after a restart the source reads again whatever a sink
-    lacks, so a restored record would pass twice.
+    Nothing of it is in a snapshot: after a restart the source reads again whatever a sink lacks,
+    so a restored record would pass twice.
+
+    Args:
+        rows: The most records that a window holds.
+        wait_s: How long a window stays open, in seconds.
+
+    Attributes:
+        closes: When the open window must close; None when none is open.
+    """
+
+    def __init__(self, rows: int, wait_s: float) -> None:
+        self._rows = rows
+        self._wait = wait_s
+        self._held: list[OutcomeBatch] = []
+        self._count = 0
+        self.closes: float | None = None
+
+    def add(self, batch: OutcomeBatch, now: float) -> Iterator[Window]:
+        """Take a batch in; give back the windows that are full."""
+        while self._count + len(batch) >= self._rows and len(batch):
+            room = self._rows - self._count
+            self._held.append(batch.slice(0, room))
+            yield self.close()
+            if room == len(batch):
+                return
+            batch = batch.slice(room, len(batch))
+        if self.closes is None:
+            self.closes = now + self._wait
+        self._held.append(batch)
+        self._count += len(batch)
+        if batch.drained:
+            yield self.close()
+
+    def close(self) -> Window:
+        """What the open window holds; none is open then."""
+        held, self._held = tuple(self._held), []
+        self._count = 0
+        self.closes = None
+        return held
+
+
+class Windows:
+    """The windows of all lanes that a worker reads. All methods speak of the calling worker.
 
     Args:
         rows: The most records that a window holds.
         wait: How long a window stays open.
-        now: The clock.
+        now: The clock, in seconds, which never goes back.
     """
 
-    rows: int
-    wait: timedelta
-    now: Callable[[], datetime] = _now
+    def __init__(
+        self, rows: int, wait: timedelta, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._now = now
+        wait_s = wait.total_seconds()
+        self._worker = PerWorker(lambda: _Worker(rows, wait_s))
 
-    def __post_init__(self) -> None:
-        self._held: list[OutcomeBatch] = []
-        self._count = 0
-        self._closes: datetime | None = None
+    def __call__(self, batches: Sequence[OutcomeBatch]) -> list[tuple[str, Window]]:
+        """Take batches in; the windows that are full or due, each under its lane's key."""
+        worker, now = self._worker(), self._now()
+        closed = [
+            window for batch in batches if not batch.nudge for window in worker.add(batch, now)
+        ]
+        closed += worker.expired(now)
+        return [(window[0].lane.key, window) for window in closed]
 
-    def on_batch(self, values: list[OutcomeBatch]) -> tuple[Iterable[Window], bool]:
-        """Take batches in; give back the windows that are full."""
-        full: list[Window] = []
-        for batch in values:
-            full.extend(self._add(batch))
-        return full, StatefulBatchLogic.RETAIN
+    def due(self) -> bool:
+        """Whether a window must close."""
+        closes = self._worker().closes
+        return closes is not None and closes <= self._now()
 
-    def on_notify(self) -> tuple[Iterable[Window], bool]:
-        """The window's time is over: close it."""
-        return self._close(), StatefulBatchLogic.RETAIN
-
-    def on_eof(self) -> tuple[Iterable[Window], bool]:
-        """The stream stops: close the window."""
-        return self._close(), StatefulBatchLogic.RETAIN
-
-    def notify_at(self) -> datetime | None:
-        """When the open window must close; None when none is open."""
-        return self._closes
-
-    def snapshot(self) -> None:
-        """Nothing: see the class."""
-
-    def _add(self, batch: OutcomeBatch) -> Iterable[Window]:
-        while self._count + len(batch) >= self.rows and len(batch):
-            room = self.rows - self._count
-            self._held.append(batch.slice(0, room))
-            yield from self._close()
-            if room == len(batch):
-                return
-            batch = batch.slice(room, len(batch))
-        if self._closes is None:
-            self._closes = self.now() + self.wait
-        self._held.append(batch)
-        self._count += len(batch)
-        if batch.drained:
-            yield from self._close()
-
-    def _close(self) -> list[Window]:
-        held, self._held = tuple(self._held), []
-        self._count = 0
-        self._closes = None
-        return [held] if held else []
+    def empty(self) -> bool:
+        """Whether no window is open."""
+        return self._worker().closes is None
 
 
-def window(
-    step_id: str, up: KeyedStream[OutcomeBatch], rows: int, wait: timedelta
-) -> KeyedStream[Window]:
-    """Gather a lane's batches into windows of at most `rows` records, open for at most `wait`."""
-    return op.stateful_batch(step_id, up, lambda _: WindowLogic(rows, wait))
+class _Worker:
+    """One worker's windows.
+
+    Attributes:
+        closes: When the first of those that are open must close; None when none is open.
+    """
+
+    def __init__(self, rows: int, wait_s: float) -> None:
+        self._rows = rows
+        self._wait = wait_s
+        self._lanes: dict[Lane, LaneWindow] = {}
+        self.closes: float | None = None
+
+    def add(self, batch: OutcomeBatch, now: float) -> Iterator[Window]:
+        """Take a batch in; the windows that are full."""
+        lane = self._lanes.get(batch.lane)
+        if lane is None:
+            lane = self._lanes[batch.lane] = LaneWindow(self._rows, self._wait)
+        return lane.add(batch, now)
+
+    def expired(self, now: float) -> list[Window]:
+        """Close the windows that are due."""
+        lanes = self._lanes.values()
+        due = [lane for lane in lanes if lane.closes is not None and lane.closes <= now]
+        closed = [lane.close() for lane in due]
+        left = (lane.closes for lane in lanes if lane.closes is not None)
+        self.closes = min(left, default=None)
+        return closed
+
+
+def window(step_id: str, up: Stream[OutcomeBatch], windows: Windows) -> KeyedStream[Window]:
+    """Gather a lane's batches into windows, keyed by their lane."""
+    return op.flat_map_batch(step_id, up, windows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from operators.records import Lane, RecordBatch
+from operators.worker import PerWorker
 from recovery.fencing import fence
 from recovery.progress import Board, resume_offset
 from recovery.watchdog import ending
@@ -50,16 +50,16 @@ SNAPSHOT_VERSION: Final = 1
 
 
 class Model(Protocol):
-    """The slow step behind the source, as `operators.background` runs it."""
+    """The slow step behind the source and what gathers its results; see `operators.background`."""
 
     def ready(self, *, ahead: bool) -> bool:
         """Whether the calling worker should read more; `ahead` while the step still runs."""
 
     def finished(self) -> bool:
-        """Whether a nudge would bring something out of it."""
+        """Whether a nudge would bring something out."""
 
     def idle(self) -> bool:
-        """Whether all that the calling worker has read came out of it."""
+        """Whether all that the calling worker has read came out."""
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
 
     lanes: tuple[Lane, ...]
     reading: Reading
-    _workers: dict[int, Worker] = field(default_factory=dict, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _worker: PerWorker[Worker] = field(init=False)
     _watch: BrokerWatch = field(init=False)
 
     def __post_init__(self) -> None:
+        self._worker = PerWorker(lambda: Worker.of(self.reading))
         self._watch = BrokerWatch(self.reading.kafka, sorted({lane.topic for lane in self.lanes}))
 
     def list_parts(self) -> list[str]:
@@ -151,10 +151,8 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
     ) -> KafkaPartition:
         """Start a lane, on the worker that will read it."""
         lane = Lane.parse(for_part)
-        with self._lock:
-            # Keyed by the worker's thread, the only thing that tells one worker from another.
-            worker = self._workers.setdefault(threading.get_ident(), Worker.of(self.reading))
-        return KafkaPartition(lane, self.reading, worker, self._watch, self._adopted_by(lane))
+        adopted_by = self._adopted_by(lane)
+        return KafkaPartition(lane, self.reading, self._worker(), self._watch, adopted_by)
 
     def _adopted_by(self, lane: Lane) -> set[int] | None:
         """The partitions that have parts, if this lane's part is to look for more."""

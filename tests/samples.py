@@ -173,7 +173,7 @@ def _row(batch: OutcomeBatch, index: int) -> Row:
 
 @st.composite
 def gappy_batches(
-    draw: st.DrawFn, *, first: int | None = None, max_records: int = 12
+    draw: st.DrawFn, *, first: int | None = None, max_records: int = 12, lane: Lane = LANE
 ) -> OutcomeBatch:
     """A batch with gaps before, between and after its records."""
     start = draw(st.integers(0, 5)) if first is None else first
@@ -184,7 +184,7 @@ def gappy_batches(
         end = offsets[-1] + 1
     end += draw(st.integers(0, 3))
     rows = [tombstone(f"{offset}") for offset in offsets]
-    return outcomes(rows, lane=LANE, offsets=offsets, start=start, end=end)
+    return outcomes(rows, lane=lane, offsets=offsets, start=start, end=end)
 
 
 def until(done: Callable[[], bool], timeout_s: float = 10.0) -> None:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +40,7 @@ class CountingEncoder:
         self.calls.append(list(texts))
         made = [encoded(text) for text in texts]
         return [
-            replace(e, vectors=np.full_like(e.vectors, np.nan)) if text == "nan" else e
+            e._replace(vectors=np.full_like(e.vectors, np.nan)) if text == "nan" else e
             for text, e in zip(texts, made, strict=True)
         ]
 
