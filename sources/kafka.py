@@ -35,6 +35,10 @@ log = structlog.get_logger(__name__)
 REST: Final = timedelta(milliseconds=2)
 """How long a lane rests that had nothing to read; a document waits half of it on average."""
 
+BEHIND_REST: Final = timedelta(milliseconds=10)
+"""How long it rests while the model works off a backlog: what comes out of it has waited longer,
+and what goes in next waits there already."""
+
 LONG_REST: Final = timedelta(milliseconds=20)
 QUIET: Final = timedelta(seconds=3)
 """How long it rests when nothing has come for a while, and how long that is. A worker that is woken
@@ -201,7 +205,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
             batches = [self._nudge()]
         elif asked or not model.ready(ahead=self._worker.pace.behind):
             # Hundreds of times a second while the model works, so nothing else is looked at.
-            self._awake = now + REST
+            self._awake = now + (BEHIND_REST if self._worker.pace.behind else REST)
             return []
         else:
             batches = self._read()

@@ -347,6 +347,15 @@ def test_rests_only_when_there_was_nothing(broker: Broker) -> None:
     part.close()
 
 
+def rest_of(part: KafkaPartition) -> timedelta:
+    """How long a lane that has nothing to read rests."""
+    now = datetime.now(UTC)
+    assert part.next_batch() == []
+    awake = part.next_awake()
+    assert awake is not None
+    return awake - now
+
+
 def test_a_quiet_lane_looks_less_often(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lane to which nothing has come for a while rests longer, unless the model is at work."""
     monkeypatch.setattr(kafka, "QUIET", timedelta(0))
@@ -354,17 +363,26 @@ def test_a_quiet_lane_looks_less_often(broker: Broker, monkeypatch: pytest.Monke
     part = bench.part()
     taken(part, lambda _: part.next_awake() is not None)
 
-    def rest() -> timedelta:
-        now = datetime.now(UTC)
-        assert part.next_batch() == []
-        awake = part.next_awake()
-        assert awake is not None
-        return awake - now
-
-    assert rest() >= kafka.LONG_REST
+    assert rest_of(part) >= kafka.LONG_REST
     bench.model.is_idle = False
-    shortest = min(rest() for _ in range(20))
+    shortest = min(rest_of(part) for _ in range(20))
     assert kafka.REST <= shortest < kafka.LONG_REST
+    part.close()
+
+
+def test_a_backlog_is_looked_at_less_often(broker: Broker) -> None:
+    """While the model works off a backlog the lane rests longer than while it is fresh."""
+    bench = Bench(config_of(broker), topic_on(broker))
+    part = bench.part()
+    bench.model.is_ready = False
+
+    assert min(rest_of(part) for _ in range(20)) < kafka.BEHIND_REST
+    pace = part._worker.pace
+    for step in range(3):
+        pace.room("lane", float(step))
+        pace.took(5, drained=False)
+    assert pace.behind
+    assert min(rest_of(part) for _ in range(20)) >= kafka.BEHIND_REST
     part.close()
 
 
