@@ -2,7 +2,8 @@
 
 Every stage of `flows.embed` is run by itself, on the same documents, with a real broker and a real
 table, in batches of two sizes: what a fresh flow has in hand, and what one has that works off a
-backlog. What is counted is CPU time, of all threads and of the table's writing process.
+backlog. What is counted is CPU time, of all threads and of the table's writing process. Beside it
+stands what one document alone can't go below by the clock; see `benchmarks.floor`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.floor import Floor, floor
 from benchmarks.texts import gather, take
 from benchmarks.usage import cpu_of
 from clients.kafka import KafkaConfig
@@ -80,6 +82,9 @@ STAGES: Final = (
     ("merge", "LanceDB, and the pipe to its process"),
 )
 """What is measured apart, in the order of the flow."""
+
+_ALONE: Final = 30
+"""Documents that go one at a time."""
 
 _TIMEOUT_S: Final = 60.0
 _LATEST: Final = ROOT / "build" / "bench" / "stages.json"
@@ -151,6 +156,16 @@ class Stages:
         self._to_table(outcomes, found)
         count = len(self._texts)
         return {stage: found[stage] / count * 1e6 for stage, _ in STAGES}
+
+    def floor(self, texts: Sequence[str]) -> Floor:
+        """What one of these documents alone can't go below.
+
+        Raises:
+            HarnessError: The broker did not answer in time.
+        """
+        topics = Topics("source-floor", "vectors-floor", "dead-floor")
+        make_topics(self._kafka.bootstrap_servers, topics, 1)
+        return floor(self._encoder, self._kafka, topics, texts)
 
     def _write(self, topic: str) -> None:
         producer = Producer({"bootstrap.servers": self._kafka.bootstrap_servers, "linger.ms": 5})
@@ -343,12 +358,14 @@ def _measure(docs: int, say: Callable[[str], None]) -> dict[str, Any]:
         for rows in BATCHES:
             say(f"batches of {rows}")
             found["stages"][str(rows)] = stages.measure(rows)
+        say("one document at a time")
+        found["floor"] = asdict(stages.floor(texts[:_ALONE]))
     return found
 
 
 def _table(found: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("CPU µs a document", no_wrap=True)
+    table.add_column("CPU µs a document", no_wrap=True, min_width=11)
     for rows in found["stages"]:
         table.add_column(f"{rows} at once", justify="right", no_wrap=True)
     table.add_column("what it is", no_wrap=True)
@@ -377,7 +394,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HeadraceError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return error.exit_code
-    Console().print(_table(found))
+    console = Console(width=max(100, Console().width))
+    console.print(_table(found))
+    console.print(
+        "One document alone takes {model_ms:.1f} ms in the model, and {transaction_ms:.1f} ms in a "
+        "transaction until a consumer has it.".format(**found["floor"])
+    )
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(f"all figures: {given.json}", file=sys.stderr)
