@@ -61,7 +61,7 @@ class Costs:
 
     Attributes:
         document: Of a worker, for a document: reading, decoding, embedding, encoding.
-        exchange: Of workers, for a document that passes from one process to another.
+        exchange: Of workers, for a document whose row passes from one process to another.
         transaction: Of the broker, for a transaction.
         produced: Of the broker, for a document: fetched once, produced once.
         commit: Of the table's writer, for a commit.
@@ -119,7 +119,7 @@ def shares(deployment: Deployment) -> list[float]:
 
 
 def worker_s(costs: Costs, deployment: Deployment) -> float:
-    """A worker's CPU-seconds for a document; the window's key may lie with any other worker."""
+    """A worker's CPU-seconds for a document; the table's part may lie with any other worker."""
     return costs.document + costs.exchange * (1 - 1 / deployment.workers)
 
 

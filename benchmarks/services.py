@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ import httpx
 import lance
 import numpy as np
 import pyarrow as pa
+from confluent_kafka import Producer
 
 from flows.access import encoder_of, recommending_tables, table_of
 from flows.settings import load
@@ -94,6 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=["search", "recommend", "event", "after"])
     parser.add_argument("--rows", type=int, default=100_000, help="of the generated table")
     parser.add_argument("--requests", type=int, default=300, help="of each kind")
+    parser.add_argument(
+        "--writes", type=float, default=0.0, help="documents a second beside searches"
+    )
     parser.add_argument("--rate", type=float, default=100.0, help="writes a second")
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args(arguments)
@@ -102,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place = Place(Path(folder))
         try:
             if given.what == "search":
-                search(place, given.rows, given.requests)
+                search(place, given.rows, given.requests, given.writes)
             elif given.what == "recommend":
                 recommend(place, given.rows, given.requests)
             elif given.what == "event":
@@ -115,18 +120,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def search(place: Place, rows: int, requests: int) -> None:
-    """Searches of a table with so many rows, one after the other."""
+def search(place: Place, rows: int, requests: int, writes: float) -> None:
+    """Searches of a table with so many rows, one after the other.
+
+    Args:
+        place: Where.
+        rows: Of the table.
+        requests: Of each mode.
+        writes: Documents a second that a flow writes to the table meanwhile; 0 for no flow.
+    """
     settings = place.settings
     store = table_of(settings, encoder_of(settings))
     _fill(store, rows, texts=True)
-    with serve(place.environment, place.folder, "search") as client:
+    beside = f", {writes:.0f} writes/s" if writes else ""
+    with ExitStack() as stack:
+        if writes:
+            stack.enter_context(_written(place, store, writes))
+        client = stack.enter_context(serve(place.environment, place.folder, "search"))
         for mode in ("vector", "text", "hybrid"):
 
             def ask(query: str, mode: str = mode) -> httpx.Response:
                 return client.post("/v1/search", json={"query": query, "mode": mode})
 
-            show(f"search by {mode}, {rows:,} rows", _timed(ask, requests))
+            show(f"search by {mode}, {rows:,} rows{beside}", _timed(ask, requests))
+
+
+@contextmanager
+def _written(place: Place, store: TableStore, rate: float) -> Iterator[None]:
+    """A flow writes to the table, new documents at a steady rate."""
+    with ExitStack() as stack:
+        broker = stack.enter_context(Broker(folder=place.folder / "kafka"))
+        topics = Topics()
+        make_topics(broker.bootstrap_servers, topics, 2)
+        own = topics.environment(broker.bootstrap_servers, "services", store.uri)
+        log = place.folder / "flow.log"
+        stack.enter_context(Flow({**place.environment, **own}, log=log))
+        ended = threading.Event()
+        sending = (broker.bootstrap_servers, topics.source, rate, ended)
+        sender = threading.Thread(target=_send, args=sending, name="sender")
+        sender.start()
+        try:
+            before = store.open().count_rows()
+            _await(lambda: store.open().count_rows() > before, log)
+            yield
+        finally:
+            ended.set()
+            sender.join()
+
+
+def _send(servers: str, topic: str, rate: float, ended: threading.Event) -> None:
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
+    chance = random.Random(11)  # noqa: S311 - reproducible, not secret
+    words, number = WORDS.split(), 0
+    while not ended.wait(1 / rate):
+        text = " ".join(chance.sample(words, 4))
+        producer.produce(topic, json.dumps({"text": text}), f"new-{number}")
+        producer.poll(0)
+        number += 1
+    producer.flush(10)
 
 
 def recommend(place: Place, rows: int, requests: int) -> None:

@@ -18,24 +18,33 @@ from flows.access import (
     encoder_of,
     max_message_bytes,
     model_source_of,
+    recommending_tables,
+    recommending_topics,
     table_of,
 )
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, UsageError
 from operators.model import describe
 from sinks.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from clients.kafka import KafkaConfig
+    from flows.access import Topics
     from flows.settings import Settings
     from operators.model import Encoder
+    from sinks.store import TableStore
 
-__all__ = ["Item", "examine", "show"]
+__all__ = ["Flow", "Item", "examine", "flow_of", "show"]
 
+Flow = Literal["embed", "recommend"]
 State = Literal["ok", "warning", "problem"]
 
 STYLES: Final[dict[State, str]] = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+FLOWS: Final[dict[str, Flow]] = {"embed": "embed", "recommend": "recommend"}
+SOURCES: Final = {"source.topics", "recommend.views_topic", "recommend.inventory_topic"}
+COMPACTED: Final = {"embeddings.topic", "recommend.embeddings_topic", "recommend.users_topic"}
 
 DIMENSION: Final = 1024
 """Taken for the size of messages while the model itself is not to be had."""
@@ -50,11 +59,23 @@ class Item:
     message: str
 
 
-def examine(load: Callable[[], Settings]) -> Iterator[Item]:
+def flow_of(name: str) -> Flow:
+    """The flow of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in FLOWS:
+        raise UsageError(f"FLOW: {name}: is neither embed nor recommend")
+    return FLOWS[name]
+
+
+def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item]:
     """What was found of each thing, good or bad, as soon as it is known.
 
     Args:
         load: Gives the settings.
+        flow: Whose topics and tables.
     """
     try:
         settings = load()
@@ -64,9 +85,15 @@ def examine(load: Callable[[], Settings]) -> Iterator[Item]:
         return
     yield Item("settings", "ok", "valid")
     model, encoder = _model(settings)
-    yield from _broker(settings, kafka, encoder.dimension if encoder else DIMENSION)
+    topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
+    size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)
+    yield from _broker(kafka, topics, size)
     yield model
-    yield _table(settings, encoder)
+    if encoder is None:
+        yield Item("table", "warning", "not looked at: what fits it depends on the model")
+        return
+    for store in _tables(settings, encoder, flow):
+        yield _table(store)
 
 
 def show(items: Iterator[Item], *, as_json: bool) -> bool:
@@ -85,9 +112,8 @@ def show(items: Iterator[Item], *, as_json: bool) -> bool:
     return all(item.state != "problem" for item in found)
 
 
-def _broker(settings: Settings, kafka: KafkaConfig, dimension: int) -> Iterator[Item]:
-    """The broker, and each topic on it."""
-    topics = embedding_topics(settings)
+def _broker(kafka: KafkaConfig, topics: Topics, size: int) -> Iterator[Item]:
+    """The broker, and each topic on it, whose records may have so many bytes."""
     names = [*topics.sources, *topics.outputs]
     admin = kafka.admin()
     try:
@@ -99,7 +125,6 @@ def _broker(settings: Settings, kafka: KafkaConfig, dimension: int) -> Iterator[
     count = f"{len(found.brokers)} broker{'s' * (len(found.brokers) != 1)}"
     yield Item("kafka", "ok", f"{count} at {kafka.bootstrap_servers}")
     present = kafka.partitions([topic for _, topic in names])
-    size = max_message_bytes(settings, dimension)
     for setting, topic in names:
         yield _topic(kafka, setting, topic, present.get(topic), size)
 
@@ -129,7 +154,7 @@ def _topic(
 def _unfit(setting: str, held: dict[str, str], size: int) -> Iterator[tuple[str, str]]:
     """What does not fit of a topic's settings, and what should stand there."""
     policy = held.get("cleanup.policy", "")
-    if setting == "embeddings.topic" and policy != "compact":
+    if setting in COMPACTED and policy != "compact":
         yield (
             f"cleanup.policy is {policy}, which keeps what is stale or drops what is not",
             ("cleanup.policy=compact"),
@@ -140,7 +165,7 @@ def _unfit(setting: str, held: dict[str, str], size: int) -> Iterator[tuple[str,
             ("cleanup.policy=delete"),
         )
     largest = int(held.get("max.message.bytes", size))
-    if setting != "source.topics" and largest < size:
+    if setting not in SOURCES and largest < size:
         yield (
             f"max.message.bytes is {largest}, a record may have {size}",
             (f"max.message.bytes={size}"),
@@ -167,11 +192,14 @@ def _model(settings: Settings) -> tuple[Item, Encoder | None]:
     return Item("model", "ok", message), encoder
 
 
-def _table(settings: Settings, encoder: Encoder | None) -> Item:
-    name = f"table {settings.table.name}"
-    if encoder is None:
-        return Item(name, "warning", "not looked at: what fits it depends on the model")
-    store = table_of(settings, encoder)
+def _tables(settings: Settings, encoder: Encoder, flow: Flow) -> Iterable[TableStore]:
+    if flow == "embed":
+        return [table_of(settings, encoder)]
+    return recommending_tables(settings, encoder).values()
+
+
+def _table(store: TableStore) -> Item:
+    name = f"table {store.name}"
     try:
         if store.exists():
             store.ensure()

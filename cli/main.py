@@ -79,15 +79,20 @@ def _settings() -> "Settings":
 
 
 @app.command("check")
-def check(as_json: AsJson = False) -> None:
+def check(
+    flow: Annotated[
+        str, typer.Argument(help="embed or recommend: whose topics and tables.", metavar="[FLOW]")
+    ] = "embed",
+    as_json: AsJson = False,
+) -> None:
     """Look at all that a flow needs, and name what is wrong.
 
-    That is the settings, the broker, the topics, the model and the table; nothing is changed.
+    That is the settings, the broker, the topics, the model and the tables; nothing is changed.
     Exits with 1 if there is a problem; warnings are none.
     """
-    from cli.check import examine, show
+    from cli.check import examine, flow_of, show
 
-    if not show(examine(_settings), as_json=as_json):
+    if not show(examine(_settings, flow_of(flow)), as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -219,6 +224,22 @@ def search(
     from cli.search import show
 
     show(search_table(_settings(), words, k, where), as_json=as_json)
+
+
+@app.command("token")
+def token(
+    subject: Annotated[str, typer.Argument(help="Whose it is.", metavar="SUBJECT")],
+    scope: Annotated[
+        str, typer.Option(help="What it allows: read, write, or both.", metavar="SCOPE")
+    ] = "read write",
+    hours: Annotated[
+        float, typer.Option(min=0.01, help="How long it is good.", metavar="N")
+    ] = 24.0,
+) -> None:
+    """Print a bearer token for the HTTP services, signed with auth.jwt_key."""
+    from cli.token import make_token
+
+    typer.echo(make_token(_settings().auth, subject, scope, hours))
 
 
 @app.command("serve")

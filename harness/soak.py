@@ -21,6 +21,7 @@ import structlog
 from harness.broker import Broker
 from harness.faults import Trial, TrialResult
 from harness.texts import docstrings
+from harness.web import WebReport, kill_servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ __all__ = ["SCENARIOS", "main"]
 log = structlog.get_logger(__name__)
 
 KILLS: Final = 20
+EVENTS: Final = 100
+"""Events that a server accepts before it is killed."""
 
 
 def workers(trial: Trial) -> TrialResult:
@@ -81,6 +84,11 @@ def copies(trial: Trial) -> TrialResult:
         return trial.finish()
 
 
+def server(trial: Trial) -> WebReport:
+    """The HTTP ingest killed 20 times under load, its events embedded by a flow."""
+    return kill_servers(trial.broker, trial.folder, trial.texts, KILLS, EVENTS)
+
+
 def control(trial: Trial) -> TrialResult:
     """The topic sink's guard off: the audit must find duplicates."""
     trial.module = "harness.unguarded"
@@ -90,11 +98,12 @@ def control(trial: Trial) -> TrialResult:
         return trial.finish()
 
 
-SCENARIOS: Final[dict[str, Callable[[Trial], TrialResult]]] = {
+SCENARIOS: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
     "workers": workers,
     "processes": processes,
     "broker": broker,
     "copies": copies,
+    "server": server,
     "control": control,
 }
 
@@ -106,7 +115,9 @@ def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -
     with Broker(folder=folder / "kafka") as running:
         trial = Trial(running, folder, texts, records, workers=2, seed=seed, rate=rate)
         result = SCENARIOS[name](trial)
-    good = bool(result.report.duplicates) if name == "control" else result.clean
+    good = result.clean
+    if name == "control":
+        good = isinstance(result, TrialResult) and bool(result.report.duplicates)
     for line in result.disturbances:
         sys.stdout.write(f"  {line}\n")
     verdict = "as it must be" if good else "WRONG"

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
 
-from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi_offline import FastAPIOffline
 
 from clients.errors import BrokerError
 from flows.access import HOUR_MS, encoder_of, kafka_of, reading_store, recommending_tables
@@ -34,6 +34,8 @@ from telemetry.http import HttpMetrics
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
+
+    from fastapi import FastAPI
 
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
@@ -71,7 +73,8 @@ def create_app(settings: Settings, given: ReadyMade | None = None) -> FastAPI:
     """
     metrics = HttpMetrics()
     made = _Made(settings, metrics, given or ReadyMade())
-    app = FastAPI(
+    # Its page of all routes brings what FastAPI's own would fetch from elsewhere.
+    app = FastAPIOffline(
         title="Headrace",
         version=version("headrace"),
         summary="Documents and events in, searches out.",

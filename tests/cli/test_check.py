@@ -54,6 +54,25 @@ def test_nothing_is_made(fresh: dict[str, str], tmp_path: Path) -> None:
     assert not (tmp_path / "lancedb").exists()
 
 
+def test_another_flow(fresh: dict[str, str], tmp_path: Path) -> None:
+    """Of `flows.recommend` its own topics and tables are looked at."""
+    done = headrace(fresh, "check", "recommend", "--json")
+    assert done.code == 1
+    found = states(done.json)
+    assert found["recommend.views_topic"] == found["recommend.users_topic"] == "problem"
+    assert "source.topics" not in found
+    assert headrace(fresh, "topics", "create").code == 0
+    done = headrace(fresh, "check", "recommend", "--json")
+    assert done.code == 0, done.out
+    assert [item["name"] for item in done.json if item["name"].startswith("table")] == [
+        "table products",
+        "table users",
+    ]
+    assert {item["state"] for item in done.json} == {"ok"}
+    assert not (tmp_path / "lancedb").exists()
+    assert headrace(fresh, "check", "nothing").code == 2
+
+
 def test_unfit_topics(fresh: dict[str, str], broker: Broker) -> None:
     """Topics with the wrong clean-up or too small a limit are warnings with the way out."""
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -234,3 +235,14 @@ def test_token_comes_first(app: FastAPI) -> None:
 def test_open_routes(app: FastAPI, path: str) -> None:
     """What an operator needs takes no token."""
     assert ask(app, "GET", path).status_code == 200
+
+
+def test_docs_load_nothing_from_elsewhere(app: FastAPI) -> None:
+    """The page of all routes works without a way out: all that it names is here, and open."""
+    page = ask(app, "GET", "/docs").text
+    named = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert any(name.endswith("swagger-ui-bundle.js") for name in named)
+    for name in named:
+        assert name.startswith("/"), name
+        assert not name.startswith("//"), name
+        assert ask(app, "GET", name).status_code == 200, name

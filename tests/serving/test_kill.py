@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from harness.process import Child, free_port, tail
+from harness.process import free_port, tail
+from harness.web import Clients, compare_topic, serve
 from tests.brokers import read_all, topic_on
 from tests.serving.services import until
 
@@ -23,62 +22,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.kafka
 
-CLIENTS = 8
-
-
-def server(environment: dict[str, str], port: int, log: Path, *arguments: str) -> Child:
-    """`headrace serve ingest`, as a user starts it, once it answers."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HEADRACE_")}
-    command = [sys.executable, "-m", "cli.main", "serve", "ingest", "--port", str(port)]
-    child = Child([*command, *arguments], log=log, environment={**kept, **environment})
-
-    def answers() -> bool:
-        assert child.alive, tail(log)
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    try:
-        until(answers, 100)
-    except BaseException:
-        child.kill()
-        raise
-    return child
-
-
-class Load:
-    """Clients that write on and on, and note what was accepted."""
-
-    def __init__(self, url: str) -> None:
-        self.accepted: dict[tuple[int, int], bytes] = {}
-        self.sent = 0
-        self._url = url
-        self._ended = False
-
-    async def run(self) -> None:
-        """Write until it is to end."""
-        async with httpx.AsyncClient(base_url=self._url, timeout=5) as client:
-            await asyncio.gather(*(self._write(client, number) for number in range(CLIENTS)))
-
-    def end(self) -> None:
-        """Let it end."""
-        self._ended = True
-
-    async def _write(self, client: httpx.AsyncClient, number: int) -> None:
-        while not self._ended:
-            self.sent += 1
-            identity = f"{number}-{self.sent}"
-            body: dict[str, Any] = {"text": f"text of {identity}"}
-            try:
-                answer = await client.put(f"/v1/documents/{identity}", json=body)
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-                continue
-            if answer.status_code == 202:
-                place = answer.json()
-                self.accepted[place["partition"], place["offset"]] = identity.encode()
-
 
 def test_killed_under_load(broker: Broker, tmp_path: Path) -> None:
     """Killed by -9 three times under load, the server has lost nothing that it accepted."""
@@ -88,32 +31,16 @@ def test_killed_under_load(broker: Broker, tmp_path: Path) -> None:
         "HEADRACE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "HEADRACE_SOURCE__TOPICS": topic,
     }
-    load = Load(f"http://127.0.0.1:{port}")
-
-    def disturb() -> None:
+    with Clients(f"http://127.0.0.1:{port}", ["asked about a chair", "read of a lamp"]) as clients:
         for _ in range(3):
-            child = server(environment, port, tmp_path / "server.log")
-            before = len(load.accepted)
-            until(lambda before=before: len(load.accepted) > before + 50)  # type: ignore[misc]
+            child = serve(environment, port, tmp_path / "server.log")
+            clients.wait_for(50)
             child.kill()
-
-    async def both() -> None:
-        running = asyncio.create_task(load.run())
-        try:
-            await asyncio.to_thread(disturb)
-        finally:
-            load.end()
-            await running
-
-    asyncio.run(both())
-    assert len(load.accepted) > 150
-    held = {
-        (partition, message.offset()): message.key()
-        for partition in range(2)
-        for message in read_all(broker, topic, partition)
-    }
-    lost = {place: key for place, key in load.accepted.items() if held.get(place) != key}
+    assert len(clients.accepted) >= 150
+    lost, _ = compare_topic(broker.bootstrap_servers, topic, clients.accepted)
     assert not lost
+    [(place, key), *_] = clients.accepted.items()
+    assert compare_topic(broker.bootstrap_servers, topic, {place: f"not {key}"})[0] == 1
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -127,7 +54,7 @@ def test_asked_to_end(broker: Broker, tmp_path: Path, workers: str) -> None:
     }
     log = tmp_path / "server.log"
     url = f"http://127.0.0.1:{port}"
-    with server(environment, port, log, "--workers", workers) as child:
+    with serve(environment, port, log, "--workers", workers) as child:
         answers = [
             httpx.put(f"{url}/v1/documents/{i}", json={"text": "x"}).status_code for i in range(20)
         ]
