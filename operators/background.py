@@ -154,6 +154,9 @@ class Gathering(Protocol):
     def empty(self) -> bool:
         """Whether it holds nothing back."""
 
+    def release(self) -> None:
+        """Hold nothing back any more."""
+
 
 @dataclass(frozen=True)
 class Ahead(Generic[Item, Result]):
@@ -174,6 +177,10 @@ class Ahead(Generic[Item, Result]):
     def finished(self) -> bool:
         """Whether a nudge would bring something out."""
         return self.step.finished() or self.gathering.due()
+
+    def release(self) -> None:
+        """Nothing more is read: what is gathered need not wait for company."""
+        self.gathering.release()
 
     def idle(self) -> bool:
         """Whether all that was read has come out."""

@@ -14,6 +14,7 @@ do. So the source sends a *nudge*, a batch that holds nothing, when a window is 
 
 from __future__ import annotations
 
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -112,12 +113,15 @@ class Windows:
 
     def due(self) -> bool:
         """Whether a window must close."""
-        closes = self._worker().closes
-        return closes is not None and closes <= self._now()
+        return self._worker().due(self._now())
 
     def empty(self) -> bool:
         """Whether no window is open."""
         return self._worker().closes is None
+
+    def release(self) -> None:
+        """Nothing more is read: from now on each window is due at once."""
+        self._worker().released = True
 
 
 class _Worker:
@@ -125,6 +129,7 @@ class _Worker:
 
     Attributes:
         closes: When the first of those that are open must close; None when none is open.
+        released: Whether they need not wait.
     """
 
     def __init__(self, rows: int, wait_s: float) -> None:
@@ -132,6 +137,11 @@ class _Worker:
         self._wait = wait_s
         self._lanes: dict[Lane, LaneWindow] = {}
         self.closes: float | None = None
+        self.released = False
+
+    def due(self, now: float) -> bool:
+        """Whether a window must close."""
+        return self.closes is not None and (self.released or self.closes <= now)
 
     def add(self, batch: OutcomeBatch, now: float) -> Iterator[Window]:
         """Take a batch in; the windows that are full."""
@@ -143,7 +153,8 @@ class _Worker:
     def expired(self, now: float) -> list[Window]:
         """Close the windows that are due."""
         lanes = self._lanes.values()
-        due = [lane for lane in lanes if lane.closes is not None and lane.closes <= now]
+        last = math.inf if self.released else now
+        due = [lane for lane in lanes if lane.closes is not None and lane.closes <= last]
         closed = [lane.close() for lane in due]
         left = (lane.closes for lane in lanes if lane.closes is not None)
         self.closes = min(left, default=None)

@@ -63,6 +63,9 @@ class Model(Protocol):
     def finished(self) -> bool:
         """Whether a nudge would bring something out."""
 
+    def release(self) -> None:
+        """Nothing more is read: hold nothing back for company."""
+
     def idle(self) -> bool:
         """Whether all that the calling worker has read came out."""
 
@@ -198,8 +201,10 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
     def next_batch(self) -> list[RecordBatch]:
         """What there is to read, without waiting; ends the input when the flow is asked to."""
         model, asked = self._reading.model, self._reading.shutdown.asked
-        if asked and model.idle():
-            raise StopIteration
+        if asked:
+            if model.idle():
+                raise StopIteration
+            model.release()
         now = datetime.now(UTC)
         if model.finished():
             batches = [self._nudge()]

@@ -133,7 +133,7 @@ class Held:
     """What gathers results, as a test has it."""
 
     def __init__(self) -> None:
-        self.is_due = self.is_empty = False
+        self.is_due = self.is_empty = self.is_released = False
 
     def due(self) -> bool:
         """Whether something must be let go."""
@@ -142,6 +142,10 @@ class Held:
     def empty(self) -> bool:
         """Whether nothing is held."""
         return self.is_empty
+
+    def release(self) -> None:
+        """Hold nothing back."""
+        self.is_released = True
 
 
 def test_the_source_goes_on_for_as_long_as_anything_is_held() -> None:
@@ -158,3 +162,5 @@ def test_the_source_goes_on_for_as_long_as_anything_is_held() -> None:
     until(ahead.finished)
     assert not ahead.idle()
     assert ahead.ready(ahead=False)
+    ahead.release()
+    assert held.is_released

@@ -150,6 +150,20 @@ def test_a_nudge_is_no_batch() -> None:
     assert windows.empty()
 
 
+def test_at_the_end_no_window_waits() -> None:
+    """Once nothing more is read, open windows are due, and so is what still comes."""
+    windows = Windows(5, timedelta(hours=1))
+    first, second = outcomes([tombstone("a")]), outcomes([tombstone("b")], 1)
+    assert windows([first]) == []
+    assert not windows.due()
+    windows.release()
+    assert windows.due()
+    assert windows([NUDGE]) == [(first.lane.key, (first,))]
+    assert windows.empty()
+    assert not windows.due()
+    assert windows([second]) == [(second.lane.key, (second,))]
+
+
 def test_each_worker_has_windows_of_its_own() -> None:
     """One worker's batches never come out at another's, nor keep that one waiting."""
     windows = Windows(5, timedelta(0))

@@ -50,6 +50,7 @@ class Model:
     is_ready: bool = True
     is_finished: bool = False
     is_idle: bool = True
+    is_released: bool = False
 
     def ready(self, *, ahead: bool) -> bool:  # noqa: ARG002 - the source's protocol
         """See `sources.kafka.Model`."""
@@ -58,6 +59,10 @@ class Model:
     def finished(self) -> bool:
         """See `sources.kafka.Model`."""
         return self.is_finished
+
+    def release(self) -> None:
+        """See `sources.kafka.Model`."""
+        self.is_released = True
 
     def idle(self) -> bool:
         """See `sources.kafka.Model`."""
@@ -327,10 +332,17 @@ def test_one_part_looks_for_new_partitions(broker: Broker) -> None:
 
 
 def test_ends_when_asked(broker: Broker) -> None:
-    """A shutdown ends the input, so that everything read is committed."""
+    """A shutdown lets out what is held back, then ends the input: all of it is committed."""
     bench = Bench(config_of(broker), topic_on(broker))
     part = bench.part()
+    bench.model.is_idle = False
+    part.next_batch()
+    released = [bench.model.is_released]
     bench.shutdown.ask()
+    assert part.next_batch() == []
+    released.append(bench.model.is_released)
+    assert released == [False, True]
+    bench.model.is_idle = True
     with pytest.raises(StopIteration):
         part.next_batch()
     part.close()
