@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.scaling import Costs, Deployment, limit, simulate
+from benchmarks.deployment import Costs, Deployment, limit, simulate
 from clients.kafka import KafkaConfig
 from flows.access import encoder_of
 from flows.settings import load

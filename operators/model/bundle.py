@@ -35,9 +35,18 @@ from operators.model.manifest import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Bundle", "ModelSource", "assemble", "locked", "make_int8", "open_bundle"]
+__all__ = [
+    "INT8_FOLDER",
+    "Bundle",
+    "ModelSource",
+    "assemble",
+    "locked",
+    "open_bundle",
+    "sweep",
+    "unwritable",
+]
 
-_INT8_FOLDER: Final = "int8"
+INT8_FOLDER: Final = "int8"
 _MAKE_INT8: Final = "headrace model quantize"
 
 _LOCK_SECONDS: Final = 900.0
@@ -134,7 +143,7 @@ class Bundle:
         Raises:
             ModelError: it wasn't made yet, is damaged, or is of another graph.
         """
-        path = self.path / _INT8_FOLDER
+        path = self.path / INT8_FOLDER
         if not path.is_dir():
             raise ModelError(
                 f"model.precision: int8 — this bundle has no int8 graph; make it: {_MAKE_INT8}"
@@ -149,7 +158,7 @@ class Bundle:
     @property
     def has_int8(self) -> bool:
         """Whether the model was made in int8, too."""
-        return (self.path / _INT8_FOLDER).is_dir()
+        return (self.path / INT8_FOLDER).is_dir()
 
 
 def open_bundle(source: ModelSource) -> Bundle:
@@ -178,44 +187,6 @@ def open_bundle(source: ModelSource) -> Bundle:
     )
 
 
-def make_int8(bundle: Bundle, texts: Sequence[str] | None = None) -> Bundle:
-    """The int8 form of a bundle, made beside its graph unless it is there already.
-
-    Args:
-        bundle: in fp32.
-        texts: to calibrate on, like those to come; made ones unless given. Without any, what is
-            there already will do.
-
-    Raises:
-        ModelError: there is one of other texts, the graph can't be quantised, or the bundle's
-            folder can't be written.
-    """
-    from operators.model.calibrate import (  # noqa: PLC0415 - brings onnx, slow to import
-        default_texts,
-        digest_of,
-        write_int8,
-    )
-
-    path = bundle.path / _INT8_FOLDER
-    with locked(bundle.path):
-        if bundle.has_int8:
-            found = bundle.int8()
-            made_of = (found.manifest.quantized or {}).get("texts_digest")
-            if texts is not None and made_of != digest_of(texts):
-                raise ModelError(
-                    f"model bundle: {path} — was made of other texts, and tables may depend on "
-                    "it; delete the folder to have it made anew, with another fingerprint"
-                )
-            return found
-        chosen = default_texts(bundle) if texts is None else texts
-        try:
-            _sweep(path)
-            assemble(path, partial(write_int8, bundle, chosen))
-        except OSError as error:
-            raise _unwritable(path.parent, error) from error
-    return bundle.int8()
-
-
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds the lock beside `path` against other processes.
@@ -233,7 +204,7 @@ def locked(path: Path) -> Iterator[None]:
             f"{_LOCK_SECONDS:.0f} s; end it, or use another folder"
         ) from error
     except OSError as error:
-        raise _unwritable(path.parent, error) from error
+        raise unwritable(path.parent, error) from error
     try:
         yield
     finally:
@@ -271,10 +242,10 @@ def _build_once(source: ModelSource, path: Path) -> Manifest:
         if manifest is not None:
             return manifest
         try:
-            _sweep(path)
+            sweep(path)
             return assemble(path, partial(write_bundle, source.name, source.jars))
         except OSError as error:
-            raise _unwritable(path.parent, error) from error
+            raise unwritable(path.parent, error) from error
 
 
 def assemble(path: Path, fill: Callable[[Path], Manifest]) -> Manifest:
@@ -296,7 +267,7 @@ def assemble(path: Path, fill: Callable[[Path], Manifest]) -> Manifest:
         # In the cache, only a damaged bundle can be in the way here. Its int8 form outlives it:
         # tables may depend on that one, and it says itself whether it is of the new graph.
         with contextlib.suppress(OSError):
-            (path / _INT8_FOLDER).rename(folder / _INT8_FOLDER)
+            (path / INT8_FOLDER).rename(folder / INT8_FOLDER)
         shutil.rmtree(path, ignore_errors=True)
         folder.rename(path)
         _sync(path.parent)
@@ -305,7 +276,7 @@ def assemble(path: Path, fill: Callable[[Path], Manifest]) -> Manifest:
     return manifest
 
 
-def _sweep(path: Path) -> None:
+def sweep(path: Path) -> None:
     """Removes what killed builders of `path` left; only under the lock."""
     for left in path.parent.glob(_temporary(path) + "*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -350,7 +321,8 @@ def _max_tokens(asked: int | None, manifest: Manifest) -> int:
     return asked
 
 
-def _unwritable(folder: Path, error: OSError) -> CacheError:
+def unwritable(folder: Path, error: OSError) -> CacheError:
+    """The error of a cache whose folder can't be written."""
     return CacheError(
         f"model.cache: {folder} — can't be written ({error.strerror or error}); "
         "use a folder of your own"

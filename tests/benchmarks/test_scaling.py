@@ -7,18 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.calibrate import Commits, solve
-from benchmarks.scaling import (
-    MEASURED,
+from benchmarks.deployment import (
     Costs,
     Deployment,
-    balance,
     ceilings,
     limit,
     primaries,
     shares,
     simulate,
-    tables_for,
 )
+from benchmarks.scaling import MEASURED, balance, tables_for
 
 SECONDS = st.floats(1e-6, 1e-2)
 COSTS = st.builds(
