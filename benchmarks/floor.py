@@ -1,8 +1,8 @@
-"""What a single document can't go below: the least latency that model, broker and table allow.
+"""What a single document can't go below: the least latency that model and broker allow.
 
 One document at a time, with nothing else at work and no dataflow around it: its text alone in the
-model, a bare transaction of one record until a `read_committed` consumer has it, a merge of one
-row. A flow that gives one document a second adds to their sum only what it costs itself.
+model, and a bare transaction of one record until a `read_committed` consumer has it. A flow that
+gets one document a second adds to their sum only what it costs itself.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ from flows.settings import load
 from harness.broker import Broker
 from harness.flow import Flow
 from harness.process import Child, bare_environment, free_port, tail
+from harness.server import service
 from harness.workload import Topics, make_topics
 from headrace.errors import HeadraceError, UsageError
 from sinks.maintenance import index_texts, index_vectors
@@ -42,7 +43,7 @@ from sinks.rows import row_key
 from telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from flows.settings import Settings
     from sinks.store import TableStore
@@ -136,7 +137,7 @@ def search(place: Place, rows: int, requests: int, writes: float) -> None:
     with ExitStack() as stack:
         if writes:
             stack.enter_context(_written(place, store, writes))
-        client = stack.enter_context(serve(place.environment, place.folder, "search"))
+        client = stack.enter_context(service(place.folder, place.environment, "search"))
         for mode in ("vector", "text", "hybrid"):
 
             def ask(query: str, mode: str = mode) -> httpx.Response:
@@ -187,7 +188,7 @@ def recommend(place: Place, rows: int, requests: int) -> None:
     tables = recommending_tables(settings, encoder)
     _fill(tables["products"], rows, texts=False)
     users = _users(tables["users"], rows, WARM + requests)
-    with serve(place.environment, place.folder, "search") as client:
+    with service(place.folder, place.environment, "search") as client:
         left = iter(users)
         show(
             f"recommendations, {rows:,} products",
@@ -209,7 +210,7 @@ def event(place: Place, seconds: float) -> None:
         port = free_port()
         bare = [sys.executable, "-c", BARE, str(port)]
         child = Child(bare, log=place.folder / "bare.log", environment=bare_environment())
-        with child, serve(environment, place.folder, "ingest") as client:
+        with child, service(place.folder, environment, "ingest") as client:
             targets = {"bare": f"http://127.0.0.1:{port}", "headrace": str(client.base_url)}
             rates: dict[str, list[float]] = {name: [] for name in targets}
             for _ in range(3):
@@ -232,7 +233,7 @@ def after(place: Place, rate: float, seconds: float) -> None:
         environment = {**place.environment, **own}
         flow = Flow(environment, log=place.folder / "flow.log")
         stack.enter_context(flow)
-        client = stack.enter_context(serve(environment, place.folder))
+        client = stack.enter_context(service(place.folder, environment))
         _await(lambda: client.get("/health/ready").status_code == 200, place.folder / "flow.log")
         asyncio.run(_writes(str(client.base_url), 5.0, 5.0))
         found = asyncio.run(_writes(str(client.base_url), rate, seconds))
@@ -265,29 +266,6 @@ def show(what: str, times_ms: Sequence[float]) -> None:
     """Print percentiles."""
     middle, high = np.percentile(times_ms, [50, 99])
     print(f"{what}: p50 {middle:.1f} ms, p99 {high:.1f} ms, of {len(times_ms)}", flush=True)
-
-
-@contextmanager
-def serve(environment: Mapping[str, str], folder: Path, *parts: str) -> Iterator[httpx.Client]:
-    """`headrace serve` as a user starts it, once it answers; gives a client."""
-    port = free_port()
-    log = folder / "serve.log"
-    command = [sys.executable, "-m", "cli.main", "serve", *parts, "--port", str(port)]
-    with (
-        Child(command, log=log, environment={**bare_environment(), **environment}) as child,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
-    ):
-
-        def answers() -> bool:
-            if not child.alive:
-                raise UsageError(f"headrace serve: {tail(log, 1)}")
-            try:
-                return client.get("/health/live").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        _await(answers, log)
-        yield client
 
 
 def _await(done: Callable[[], bool], log: Path) -> None:

@@ -7,7 +7,6 @@ same key until it is accepted: so one whose answer was lost with the server is w
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,22 +17,24 @@ import httpx
 
 from harness.audit import committed_offsets, read_topic
 from harness.flow import Flow
-from harness.process import Child, HarnessError, bare_environment, free_port, tail
+from harness.process import HarnessError, free_port, tail
+from harness.server import start, until
 from harness.workload import Topics, make_topics
 from sinks.schema import TableSchema
 from sinks.store import TableStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from harness.broker import Broker
 
-__all__ = ["Clients", "WebReport", "compare_topic", "kill_servers", "serve"]
+__all__ = ["Clients", "WebReport", "compare_topic", "kill_servers"]
 
 CLIENTS: Final = 8
+GROUP: Final = "web"
 PARTITIONS: Final = 2
-START_S: Final = 120.0
+ACCEPTED_S: Final = 120.0
 DRAIN_S: Final = 600.0
 PAUSE_S: Final = 0.05
 """How long a client rests after an event, and while the server is away."""
@@ -78,39 +79,6 @@ class WebReport:
         )
 
 
-def serve(environment: Mapping[str, str], port: int, log: Path, *arguments: str) -> Child:
-    """`headrace serve ingest`, as a user starts it, once it answers.
-
-    Args:
-        environment: Its settings.
-        port: Where it listens.
-        log: What its output is added to.
-        arguments: Further ones of the command.
-
-    Raises:
-        HarnessError: It ended, or does not answer.
-    """
-    command = [sys.executable, "-m", "cli.main", "serve", "ingest", "--port", str(port)]
-    child = Child(
-        [*command, *arguments], log=log, environment={**bare_environment(), **environment}
-    )
-    try:
-        _until(lambda: _answers(child, port, log), START_S, "server: does not answer")
-    except BaseException:
-        child.kill()
-        raise
-    return child
-
-
-def _answers(child: Child, port: int, log: Path) -> bool:
-    if not child.alive:
-        raise HarnessError(f"server: ended: {tail(log, 5)}")
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/live").status_code == 200
-    except httpx.TransportError:
-        return False
-
-
 class Clients:
     """Clients that send events on and on, in a thread of their own while it is a context.
 
@@ -150,7 +118,7 @@ class Clients:
             HarnessError: They were not in time.
         """
         wanted = len(self.accepted) + more
-        _until(lambda: len(self.accepted) >= wanted, START_S, f"clients: {more} more events")
+        until(lambda: len(self.accepted) >= wanted, ACCEPTED_S, f"clients: {more} more events")
 
     async def _run(self) -> None:
         async with httpx.AsyncClient(base_url=self._url, timeout=5) as client:
@@ -197,18 +165,18 @@ def kill_servers(
     began = time.monotonic()
     topics = Topics("events", "events.embeddings", "events.dead-letters")
     make_topics(broker.bootstrap_servers, topics, PARTITIONS)
-    environment = topics.environment(broker.bootstrap_servers, "web", str(folder / "lancedb"))
+    environment = topics.environment(broker.bootstrap_servers, GROUP, str(folder / "lancedb"))
     port = free_port()
     with (
         Flow(environment, recovery=folder / "recovery", log=folder / "flow.log") as flow,
         Clients(f"http://127.0.0.1:{port}", texts) as clients,
     ):
         for _ in range(kills):
-            child = serve(environment, port, folder / "server.log")
+            child = start(environment, port, folder / "server.log", "ingest")
             clients.wait_for(each)
             child.kill()
         clients.stop()
-        _until(lambda: _drained(flow, broker, topics), DRAIN_S, "flow: not all events")
+        until(lambda: _drained(flow, broker, topics), DRAIN_S, "flow: not all events")
     accepted = clients.accepted
     in_topic = compare_topic(broker.bootstrap_servers, topics.source, accepted)
     in_table = _compare_table(folder / "lancedb", set(accepted.values()))
@@ -219,7 +187,7 @@ def _drained(flow: Flow, broker: Broker, topics: Topics) -> bool:
     if not flow.alive:
         raise HarnessError(f"flow: ended: {tail(flow.log, 5)}")
     time.sleep(0.5)
-    offsets = committed_offsets(broker.bootstrap_servers, topics, "web")
+    offsets = committed_offsets(broker.bootstrap_servers, topics, GROUP)
     return all(committed >= end for committed, end in offsets.values())
 
 
@@ -240,11 +208,3 @@ def _compare_table(uri: Path, keys: set[str]) -> tuple[int, int]:
     column = store.open().to_table(columns=["id"], filter="NOT deleted").column("id")
     rows = Counter(column.to_pylist())
     return sum(key not in rows for key in keys), sum(number > 1 for number in rows.values())
-
-
-def _until(done: Callable[[], bool], timeout_s: float, fault: str) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not done():
-        if time.monotonic() > deadline:
-            raise HarnessError(f"{fault} within {timeout_s:.0f} s")
-        time.sleep(0.05)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness.server import service
 from tests.integration.pipeline import Pipeline
-from tests.integration.servers import service
 from tests.samples import until
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from harness.process import free_port
+from harness.server import service
 from tests.integration.pipeline import Pipeline
-from tests.integration.servers import service
 from tests.samples import until
 
 if TYPE_CHECKING:

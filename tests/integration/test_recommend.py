@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from harness.server import service
 from headrace.v1.embedding_pb2 import Embedding
 from operators.activity import Fading
-from tests.integration.servers import service
 from tests.integration.shop import HOUR_MS, Shop, place, source, titles, wanted
 from tests.samples import until
 

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from harness.process import free_port, tail
-from harness.web import Clients, compare_topic, serve
+from harness.server import start
+from harness.web import Clients, compare_topic
 from tests.brokers import read_all, topic_on
 from tests.serving.services import until
 
@@ -33,7 +34,7 @@ def test_killed_under_load(broker: Broker, tmp_path: Path) -> None:
     }
     with Clients(f"http://127.0.0.1:{port}", ["asked about a chair", "read of a lamp"]) as clients:
         for _ in range(3):
-            child = serve(environment, port, tmp_path / "server.log")
+            child = start(environment, port, tmp_path / "server.log", "ingest")
             clients.wait_for(50)
             child.kill()
     assert len(clients.accepted) >= 150
@@ -54,7 +55,7 @@ def test_asked_to_end(broker: Broker, tmp_path: Path, workers: str) -> None:
     }
     log = tmp_path / "server.log"
     url = f"http://127.0.0.1:{port}"
-    with serve(environment, port, log, "--workers", workers) as child:
+    with start(environment, port, log, "ingest", "--workers", workers) as child:
         answers = [
             httpx.put(f"{url}/v1/documents/{i}", json={"text": "x"}).status_code for i in range(20)
         ]
