@@ -66,6 +66,7 @@ RESTARTS: Final = 5
 """How often the watchdog may end a flow in a case before something else must be wrong."""
 
 _WAIT_S: Final = 120.0
+_INDEXING_S: Final = 120.0
 _WARM: Final = 64
 
 
@@ -354,13 +355,16 @@ def largest(trial: MemoryTrial, docs: int, seconds: float) -> list[Usage]:
 
 
 def table(trial: MemoryTrial, docs: int, seconds: float) -> list[Usage]:
-    """The table stops for 20 s at a time, which is less than the watchdog allows."""
+    """The table stops for 20 s at a time, which is less than the watchdog allows.
+
+    Its texts are indexed while it is written and after that, so sampling goes on for a while.
+    """
 
     def stop() -> None:
         with trial.table_stopped():
             time.sleep(20)
 
-    return _drain(trial, trial.write(large(max(200, docs // 500), 8)), seconds, stop)
+    return _drain(trial, trial.write(large(max(200, docs // 500), 8)), seconds, stop, _INDEXING_S)
 
 
 def broker(trial: MemoryTrial, docs: int, seconds: float) -> list[Usage]:
@@ -427,9 +431,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _drain(
-    trial: MemoryTrial, count: int, seconds: float, disturb: Callable[[], None] | None = None
+    trial: MemoryTrial,
+    count: int,
+    seconds: float,
+    disturb: Callable[[], None] | None = None,
+    longer_s: float = 0.0,
 ) -> list[Usage]:
-    """Sample until so many documents are written or the time is over, disturbing now and then."""
+    """Sample until so many documents are written or the time is over, disturbing now and then.
+
+    Then sample for that much longer.
+    """
     deadline = time.monotonic() + seconds
     with trial.sampled() as usages:
         while time.monotonic() < deadline:
@@ -439,6 +450,7 @@ def _drain(
                 break
             if disturb and deadline - time.monotonic() > 20:
                 disturb()
+        time.sleep(longer_s)
     return usages
 
 

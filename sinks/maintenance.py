@@ -15,6 +15,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,7 +25,7 @@ from sinks.errors import SinkError
 from sinks.store import LANCE_ERRORS, one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     import lance
 
@@ -40,6 +41,12 @@ TIERS: Final = (1_000, 10_000, 50_000)
 So a row is rewritten a few times in all, and most compactions are of a few hundred rows: 16 files
 of 7 rows take 11 ms, as one commit does."""
 
+FILE_BYTES: Final = 32 << 20
+"""A file that has as much is large, however few its rows, and one compaction takes twice as much.
+
+Lance decodes a column of up to 8,192 of a file's rows at a time: indexing one file of 1,184 texts
+of 850 kB took 2 GiB, and merging as many stopped the commits for 22 s."""
+
 FAN_OUT: Final = 16
 """How many files below a tier may wait: a commit takes 12 ms with 10 files and 21 with 60."""
 
@@ -50,6 +57,7 @@ KEEP_VERSIONS: Final = timedelta(minutes=2)
 """For how long a reader may hold on to a version: each is a file, which commits look through."""
 
 CLEAN_EVERY_S: Final = 20.0
+REWRITE_EVERY_S: Final = 5.0
 HOUSEKEEPING_S: Final = 60.0
 INDEX_TAIL: Final = 0.2
 """The share of rows outside the index, which a search scans, before it takes them in."""
@@ -87,8 +95,7 @@ class Maintenance:
         self._store = store
         self._upkeep = upkeep
         self._clock = clock
-        self._cleaned = clock()
-        self._kept = clock()
+        self._cleaned = self._rewritten = self._kept = clock()
         self._text_due = upkeep.text_index
         self._aside: threading.Thread | None = None
         self._pauses: list[float] = []
@@ -113,8 +120,10 @@ class Maintenance:
                 return
         self._compact(dataset)
         now = self._clock()
-        if now - self._kept > HOUSEKEEPING_S:
+        if now - self._rewritten > REWRITE_EVERY_S:
             self._rewrite(dataset)
+            self._rewritten = self._clock()
+        if now - self._kept > HOUSEKEEPING_S:
             self._purge(dataset)
             self._tell()
             self._index(dataset)
@@ -124,32 +133,44 @@ class Maintenance:
             self._cleaned = self._clock()
 
     def _compact(self, dataset: lance.LanceDataset) -> None:
-        """Merge the files of the smallest tier that has too many."""
-        files = [(file.fragment_id, file.physical_rows) for file in dataset.get_fragments()]
+        """Merge files of the smallest tier that has too many."""
+        files = dataset.get_fragments()
         for tier in TIERS:
-            small = {number for number, rows in files if rows < tier}
+            small = [file for file in files if _is_small(file, tier)]
             if len(small) > FAN_OUT:
                 self._merge(dataset, small, tier)
                 return
 
     def _rewrite(self, dataset: lance.LanceDataset) -> None:
         """Write files anew of which too many rows are gone."""
-        worn = {
-            file.fragment_id
+        worn = [
+            file
             for file in dataset.get_fragments()
             if file.num_deletions > DELETED * file.physical_rows
-        }
+        ]
         if worn:
             self._merge(dataset, worn, TIERS[-1])
 
-    def _merge(self, dataset: lance.LanceDataset, chosen: set[int], tier: int) -> None:
+    def _merge(
+        self, dataset: lance.LanceDataset, chosen: Sequence[lance.LanceFragment], tier: int
+    ) -> None:
+        """Merge neighbours among the chosen files until each has a tier's rows, or many bytes."""
         started = time.monotonic()
-        numbers = {file.fragment_id for file in dataset.get_fragments()}
-        dataset.optimize.compact_files(
-            target_rows_per_fragment=tier,
+        size = max(1, sum(map(_bytes, chosen)))
+        rows = sum(file.physical_rows for file in chosen)
+        others = {file.fragment_id for file in dataset.get_fragments()}
+        others -= {file.fragment_id for file in chosen}
+        compact = partial(
+            dataset.optimize.compact_files,
+            target_rows_per_fragment=min(tier, max(1, FILE_BYTES * rows // size)),
             materialize_deletions_threshold=DELETED,
-            excluded_fragment_ids=sorted(numbers - chosen),
+            excluded_fragment_ids=sorted(others),
         )
+        # Lance leaves out what would be beyond the limit even if it is the first; files that are
+        # that unlike must not be left for ever.
+        merged = compact(max_source_bytes=2 * FILE_BYTES)
+        if not merged.fragments_removed:
+            compact()
         self._pauses.append(time.monotonic() - started)
 
     def _tell(self) -> None:
@@ -229,6 +250,15 @@ def index_texts(dataset: lance.LanceDataset) -> None:
     """Make the full-text index."""
     with _told(dataset.count_rows()):
         dataset.create_scalar_index("text", "INVERTED", with_position=False)
+
+
+def _is_small(file: lance.LanceFragment, tier: int) -> bool:
+    return file.physical_rows < tier and _bytes(file) < FILE_BYTES
+
+
+def _bytes(file: lance.LanceFragment) -> int:
+    """What it takes on disk; 0 where its writer did not note that."""
+    return sum(part.file_size_bytes or 0 for part in file.data_files())
 
 
 def _indexes_of(dataset: lance.LanceDataset, *columns: str) -> list[str]:

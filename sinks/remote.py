@@ -33,6 +33,10 @@ log = structlog.get_logger(__name__)
 CLOSE_S: Final = 10.0
 """How long the process may take to end when it is asked to."""
 
+ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "2"}
+"""What the process has unless the environment says otherwise. With glibc's eight arenas a core it
+kept 100 MiB more of what merges and indexes had used; commits take as long with two."""
+
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -167,7 +171,7 @@ def _start(descriptor: int) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "sinks.process", str(descriptor)],
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**ALLOCATOR, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
 
 

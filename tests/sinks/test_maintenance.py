@@ -128,6 +128,56 @@ def test_large_files_are_not_written_again_for_small_ones(
     assert all(rows < 100 for rows in tiers)
 
 
+def letters(rows: int, first: int, size: int, rng: np.random.Generator) -> OutcomeBatch:
+    """Documents of so many random bytes, which no compression makes smaller."""
+    texts = [rng.bytes(size // 2).hex() for _ in range(rows)]
+    return outcomes([embedding(f"{first + i}", text) for i, text in enumerate(texts)], first)
+
+
+def bytes_of(table: Table) -> list[int]:
+    """The bytes of each of the table's files."""
+    files = table.store.open().get_fragments()
+    return [sum(part.file_size_bytes or 0 for part in file.data_files()) for file in files]
+
+
+def test_files_of_few_large_rows_are_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file with many bytes is not merged again, so that none grows without bound.
+
+    Lance holds a file's texts in memory while it indexes them. Beside an index, too, which parts
+    the files that it covers from the others: Lance merges none of one with one of the other.
+    """
+    monkeypatch.setattr(maintenance, "FAN_OUT", 4)
+    monkeypatch.setattr(maintenance, "FILE_BYTES", 80_000)
+    rng = np.random.default_rng(0)
+    table = Table(store_in(tmp_path))
+    upkeep, _ = kept(table, Upkeep(1 << 40, tombstone_retention_s=1e9, text_index=True))
+    for first in range(0, 240, 8):
+        table.commit(letters(8, first, 10_000, rng))
+        upkeep.run(table.writer._dataset)
+        until(lambda: not indexing(upkeep))
+    assert len(table.rows) == 240
+    assert max(bytes_of(table)) < 160_000
+    assert sum(size < 80_000 for size in bytes_of(table)) <= 5
+    assert len(bytes_of(table)) < 25
+
+
+def test_files_that_are_unlike_are_merged_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no compaction is small enough, a larger one is made rather than none for ever."""
+    monkeypatch.setattr(maintenance, "FAN_OUT", 4)
+    monkeypatch.setattr(maintenance, "FILE_BYTES", 120_000)
+    rng = np.random.default_rng(0)
+    table = Table(store_in(tmp_path))
+    for first in range(5):
+        table.commit(letters(1, first, 100_000, rng))
+    table.commit(letters(300, 5, 10, rng))
+    upkeep, _ = kept(table, NEVER)
+    upkeep.run(table.writer._dataset)
+    assert len(bytes_of(table)) < 4
+    assert len(table.rows) == 305
+
+
 def test_worn_files_are_written_anew(tmp_path: Path) -> None:
     """A file most of whose rows have been replaced loses them, though there are few files."""
     rng = np.random.default_rng(0)
