@@ -83,6 +83,7 @@ class Trial:
         rate: Records a second that are written; as fast as possible unless given.
         settings: Further settings of the flow.
         module: The flow's module.
+        uri: Of the table; a folder of the trial's unless given.
     """
 
     broker: Broker
@@ -97,8 +98,10 @@ class Trial:
     rate: float | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     module: str = "flows.embed"
+    uri: str = ""
 
     def __post_init__(self) -> None:
+        self.uri = self.uri or str(self.folder / "lancedb")
         self._random = random.Random(self.seed)  # noqa: S311 - reproducible, not secret
         self.name = f"trial-{self.folder.name}"
         self.topics = Topics(self.name, f"{self.name}.embeddings", f"{self.name}.dead-letters")
@@ -112,8 +115,8 @@ class Trial:
     @property
     def environment(self) -> dict[str, str]:
         """The flow's settings."""
-        servers, uri = self.broker.bootstrap_servers, str(self.folder / "lancedb")
-        return self.topics.environment(servers, self.name, uri) | dict(self.settings)
+        servers = self.broker.bootstrap_servers
+        return self.topics.environment(servers, self.name, self.uri) | dict(self.settings)
 
     @property
     def recovery(self) -> Path:
@@ -140,7 +143,7 @@ class Trial:
             processes=self.processes,
             recovery=self.recovery,
             snapshot_s=1,  # so that there are some to be killed in
-            log=self.folder / "flow.log",
+            log=self.folder / "logs" / "flow.log",
             flow=self.module,
         )
 
@@ -151,14 +154,14 @@ class Trial:
         several = self.processes > 1
         one = self._random.randrange(self.processes) if several else None
         self.flow.kill(one)
-        self._note(f"kill -9 {'all' if one is None else one}")
+        self.note(f"kill -9 {'all' if one is None else one}")
 
     def kill_writer(self) -> None:
         """Kill the process that writes the table, and no other, at a random moment."""
         self.await_progress()
         time.sleep(self._random.uniform(0.0, 0.5))
         self._wait(self.flow.kill_writer, PROGRESS_S, "writer")
-        self._note("kill -9 the table's writer")
+        self.note("kill -9 the table's writer")
 
     def kill_between_commits(self, ahead: str, within_s: float = 5.0) -> None:
         """Kill when one sink has committed what the other has not.
@@ -174,7 +177,7 @@ class Trial:
             if (gap > 0) if ahead == "table" else (gap < 0):
                 break
         self.flow.kill()
-        self._note(f"kill -9 with {ahead} ahead by {abs(gap)}")
+        self.note(f"kill -9 with {ahead} ahead by {abs(gap)}")
 
     def lose_recovery(self) -> None:
         """Kill the flow and delete the recovery folder before it starts again."""
@@ -197,7 +200,7 @@ class Trial:
         self.broker.kill()
         time.sleep(away_s)
         self.broker.restart()
-        self._note(f"broker killed, away {away_s:.0f} s")
+        self.note(f"broker killed, away {away_s:.0f} s")
 
     def start_second_copy(self, timeout_s: float = 60.0) -> list[int]:
         """Start a second copy by mistake; returns the exit codes of the first.
@@ -213,7 +216,7 @@ class Trial:
         second.recovery = self.folder / "recovery-2"
         self.flow = Supervised(second).start()
         codes = first.flow.wait(timeout_s)
-        self._note(f"second copy; the first ended with {codes}")
+        self.note(f"second copy; the first ended with {codes}")
         return codes
 
     def finish(self, timeout_s: float = 600.0) -> TrialResult:
@@ -228,7 +231,7 @@ class Trial:
             self.broker.bootstrap_servers,
             self.topics,
             self.name,
-            (str(self.folder / "lancedb"), "documents"),
+            (self.uri, "documents"),
         )
         seconds = time.monotonic() - self._started
         return TrialResult(report, self._reader.faults, self.disturbances, seconds)
@@ -249,17 +252,26 @@ class Trial:
             f"progress beyond {before}",
         )
 
-    def _restart(self, what: str) -> None:
-        self.flow = self._supervised().start()
-        self._note(what)
-
-    def _supervised(self) -> Supervised:
-        return Supervised(self.make_flow())
-
-    def _note(self, what: str) -> None:
+    def note(self, what: str) -> None:
+        """Add to the disturbances what was done, and how far the flow is."""
         done = f"{what} (topic at {self._topic_total()}, table at {self._table_total()})"
         self.disturbances.append(done)
         log.info("disturbed", what=done, number=len(self.disturbances))
+
+    def await_log(self, words: str, timeout_s: float = PROGRESS_S) -> None:
+        """Wait until the flow has logged some words.
+
+        Raises:
+            HarnessError: It does not.
+        """
+        self._wait(lambda: words in self.flow.log_text(), timeout_s, f"words {words!r} in the log")
+
+    def _restart(self, what: str) -> None:
+        self.flow = self._supervised().start()
+        self.note(what)
+
+    def _supervised(self) -> Supervised:
+        return Supervised(self.make_flow())
 
     def _write(self) -> None:
         started = time.monotonic()
@@ -302,7 +314,7 @@ class Trial:
         return sum(committed for committed, _ in self._offsets().values())
 
     def _table_total(self) -> int:
-        store = TableStore(str(self.folder / "lancedb"), "documents", TableSchema(1), "", "")
+        store = TableStore(self.uri, "documents", TableSchema(1), "", "")
         if not store.exists():
             return 0
         return sum(store.fence(store.open()).progress.values())

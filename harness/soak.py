@@ -9,15 +9,18 @@ the control with its guard off was found clean.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from harness import hazards
 from harness.broker import Broker
 from harness.faults import Trial, TrialResult
 from harness.texts import docstrings
@@ -107,6 +110,15 @@ SCENARIOS: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
     "control": control,
 }
 
+FURTHER: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
+    "hang": hazards.hang,
+    "table": hazards.table_lost,
+    "disk": hazards.disk,
+    "clock": hazards.clock,
+    "bucket": hazards.bucket,
+}
+"""Run only where they are named: they take long, or need more of the machine."""
+
 
 def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -> bool:
     """Run one scenario on a broker of its own; whether it came out as it must."""
@@ -114,12 +126,14 @@ def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -
     started = time.monotonic()
     with Broker(folder=folder / "kafka") as running:
         trial = Trial(running, folder, texts, records, workers=2, seed=seed, rate=rate)
-        result = SCENARIOS[name](trial)
+        result = (SCENARIOS | FURTHER)[name](trial)
     good = result.clean
     if name == "control":
         good = isinstance(result, TrialResult) and bool(result.report.duplicates)
     for line in result.disturbances:
         sys.stdout.write(f"  {line}\n")
+    for line, times in _ends(folder / "logs" / "flow.log").most_common(10):
+        sys.stdout.write(f"  {times} times: {line}\n")
     verdict = "as it must be" if good else "WRONG"
     seconds = time.monotonic() - started
     sys.stdout.write(f"{name}: {verdict} after {seconds:.0f} s: {result}\n")
@@ -131,15 +145,25 @@ def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -
     return good
 
 
+def _ends(log_file: Path) -> Counter[str]:
+    """Why the flow ended, by its own last lines, numbers aside."""
+    if not log_file.exists():
+        return Counter()
+    lines = log_file.read_text(errors="replace").splitlines()
+    return Counter(re.sub(r"\d+", "N", one)[:300] for one in lines if one.startswith("headrace: "))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the named scenarios, or all."""
     parser = argparse.ArgumentParser(prog="python -m harness.soak", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
+    parser.add_argument(
+        "scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS | FURTHER)
+    )
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=300.0, help="records written a second")
     given = parser.parse_args(arguments)
-    unknown = set(given.scenarios) - set(SCENARIOS)
+    unknown = set(given.scenarios) - set(SCENARIOS | FURTHER)
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     texts = [found.text.splitlines()[0] for found in docstrings(3000)]

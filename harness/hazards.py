@@ -1,0 +1,172 @@
+"""What can go wrong beside kills: disks that fill, clocks that jump, a table that is gone, a hang.
+
+Scenarios of `harness.soak`, which need more of the machine than the others: each names what it
+lacks. None is part of the tests.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness.bucket import Bucket
+from harness.process import HarnessError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.faults import Trial, TrialResult
+
+__all__ = ["bucket", "clock", "disk", "hang", "table_lost"]
+
+HANG_S: Final = 120.0
+DISK_MIB: Final = 48
+FULL_S: Final = 20.0
+CLOCK_S: Final = 15.0
+"""How long the clock is wrong at a time."""
+
+_FAKETIME: Final = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+
+
+def hang(trial: Trial) -> TrialResult:
+    """One of two processes is stopped for two minutes, then goes on; twice."""
+    trial.workers, trial.processes = 1, 2
+    with trial:
+        for process in (0, 1):
+            trial.await_progress()
+            # Without its supervisor it would be found dead by its peers alone.
+            trial.flow.pause(process)
+            trial.note(f"process {process} stopped")
+            time.sleep(HANG_S)
+            trial.flow.resume(process)
+            trial.note(f"process {process} goes on")
+        return trial.finish()
+
+
+def table_lost(trial: Trial) -> TrialResult:
+    """The table's folder is removed while the flow writes it; it is built anew from the topic."""
+    with trial:
+        for _ in range(2):
+            trial.await_progress()
+            shutil.rmtree(trial.uri)
+            trial.note("table folder removed")
+        return trial.finish()
+
+
+def disk(trial: Trial) -> TrialResult:
+    """The disk under the table, the recovery store and the log is full for a while, in turn."""
+    places = {
+        "table": Path(trial.uri),
+        "recovery": trial.recovery,
+        "log": trial.folder / "logs",
+    }
+    with _small_disks(list(places.values())), trial:
+        for name, place in places.items():
+            trial.await_progress()
+            before = trial.flow.restarts
+            with _full(place):
+                trial.note(f"disk of the {name} full")
+                time.sleep(FULL_S)
+                ends = trial.flow.restarts - before
+            trial.note(f"disk of the {name} free again after {ends} restarts")
+        return trial.finish()
+
+
+def clock(trial: Trial) -> TrialResult:
+    """The flow's clock jumps an hour ahead, back, and an hour behind."""
+    library = next(Path("/").glob(_FAKETIME[1:]), None)
+    if library is None:
+        raise HarnessError("libfaketime: not found; install Debian's package faketime")
+    moved = trial.folder / "clock"
+    moved.write_text("+0")
+    trial.settings = {
+        **trial.settings,
+        "LD_PRELOAD": str(library),
+        "FAKETIME_TIMESTAMP_FILE": str(moved),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_NO_CACHE": "1",
+    }
+    with trial:
+        for jump in ("+3600", "+0", "-3600", "+0"):
+            trial.await_progress()
+            moved.write_text(jump)
+            trial.note(f"clock {jump} s")
+            time.sleep(CLOCK_S)
+        return trial.finish()
+
+
+def bucket(trial: Trial) -> TrialResult:
+    """The table lies in an S3 bucket whose server is killed, stopped, and killed with the flow."""
+    with Bucket(trial.folder / "bucket") as server, _environment(server.environment):
+        store = replace(trial, uri=server.uri, settings={**trial.settings, **server.environment})
+        with store:
+            for away_s in (2.0, 10.0, 20.0):
+                store.await_progress()
+                server.kill()
+                time.sleep(away_s)
+                server.start()
+                store.note(f"object store killed, away {away_s:.0f} s")
+                store.await_progress()
+                server.pause()
+                time.sleep(away_s)
+                server.resume()
+                store.note(f"object store stopped for {away_s:.0f} s")
+                store.kill_at_random()
+            return store.finish()
+
+
+@contextmanager
+def _small_disks(places: list[Path]) -> Iterator[None]:
+    """File systems of some MiB at those places.
+
+    Raises:
+        HarnessError: They can't be mounted.
+    """
+    mounted: list[Path] = []
+    try:
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
+            _command("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(place))
+            mounted.append(place)
+        yield
+    finally:
+        for place in mounted:
+            _command("umount", "--lazy", str(place))
+
+
+@contextmanager
+def _full(place: Path) -> Iterator[None]:
+    ballast = place / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        for size in (1 << 20, 1 << 10):
+            with suppress(OSError):
+                while file.write(bytes(size)):
+                    pass
+    try:
+        yield
+    finally:
+        ballast.unlink()
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set them for the audit, which reads the table in this process."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _command(*words: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise HarnessError(f"{words[0]}: {done.stderr.strip()}; this scenario needs root")
