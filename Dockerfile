@@ -45,6 +45,6 @@ VOLUME /data
 # Asks the flow to commit what it has read; a second one ends it at once.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; a = os.environ.get('HEADRACE_METRICS__ADDRESS', '127.0.0.1:9464'); u.urlopen('http://127.0.0.1:' + a.rsplit(':', 1)[1] + '/metrics', timeout=2)"]
+    CMD ["python", "-c", "import os, urllib.request as u; a = os.environ.get('HEADRACE_METRICS__ADDRESS', '127.0.0.1:9464'); u.urlopen('http://127.0.0.1:' + a.rsplit(':', 1)[1] + '/health/live', timeout=2)"]
 ENTRYPOINT ["python", "-m", "bytewax.run"]
 CMD ["flows.embed"]
