@@ -27,6 +27,8 @@ PENDING: Final = frozenset(
         "headrace_build_info",
         "headrace_fetch_queue_bytes",
         "headrace_fetch_queue_records",
+        "headrace_index_build_seconds",
+        "headrace_index_builds_total",
         "headrace_resident_memory_bytes",
         "headrace_send_queue_records",
         "headrace_stalled",

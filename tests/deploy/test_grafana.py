@@ -19,7 +19,7 @@ PROVISIONING = DEPLOY / "grafana" / "provisioning"
 
 def unit_of(query: str) -> set[str]:
     """The units that fit what a query gives."""
-    if " / " in query:
+    if " / " in query or "_seconds_sum" in query:
         return {"percentunit"}
     if re.search(r"\brate\(|rate5m", query):
         return {"ms"} if "histogram_quantile" in query else {"cps", "reqps"}
