@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from google.protobuf.message import DecodeError
 
 from headrace.v1.document_pb2 import Document as DocumentMessage
 from operators.judging import (
@@ -22,8 +21,10 @@ from operators.judging import (
     as_object,
     carried,
     dead_letter,
+    is_protobuf,
     key_identity,
     kind_of,
+    parse_message,
     parse_object,
     record_size,
     reject,
@@ -117,14 +118,6 @@ def _time(value: object) -> int:
     return value
 
 
-def _is_protobuf(headers: Headers) -> bool:
-    return any(
-        name.lower() == "content-type"
-        and (value or b"").split(b";")[0].strip().lower() == b"application/x-protobuf"
-        for name, value in headers
-    )
-
-
 def _fields_of_json(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
     fields = parse_object(value, "the value")
     text = fields.get("text")
@@ -137,10 +130,7 @@ def _fields_of_json(value: bytes) -> tuple[str | None, dict[str, Any] | None, ob
 
 
 def _fields_of_protobuf(value: bytes) -> tuple[str | None, dict[str, Any] | None, object]:
-    try:
-        message = DocumentMessage.FromString(value)
-    except DecodeError as error:
-        reject("bad_schema", f"the value is no headrace.v1.Document: {error}")
+    message = parse_message(value, DocumentMessage)
     metadata = None
     if message.HasField("metadata_json"):
         metadata = parse_object(message.metadata_json.encode(), "metadata_json")
@@ -207,7 +197,7 @@ class Decoder:
         identity = key_identity(key, "document")
         if value is None:
             return Kind.DELETE, identity, None, None, None, self._untyped, timestamp, None
-        fields = _fields_of_protobuf if headers and _is_protobuf(headers) else _fields_of_json
+        fields = _fields_of_protobuf if headers and is_protobuf(headers) else _fields_of_json
         text, metadata, time = fields(value)
         if text is None and metadata is None:
             reject("no_text", "the record has neither text nor metadata")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import orjson
+from google.protobuf.message import DecodeError, Message
 
 from operators.records import CARRIED_HEADERS, DeadLetter, Original
 
@@ -24,14 +25,19 @@ __all__ = [
     "as_object",
     "carried",
     "dead_letter",
+    "is_protobuf",
     "key_identity",
     "kind_of",
     "milliseconds",
+    "parse_message",
     "parse_object",
     "record_size",
     "reject",
     "too_large",
 ]
+
+PROTOBUF: Final = b"application/x-protobuf"
+"""What a record's header `content-type` says where its value is no JSON."""
 
 MAX_ID_BYTES: Final = 1024
 MIN_TIME_MS: Final = -62_135_596_800_000  # 0001-01-01, the first day that a datetime can show
@@ -40,6 +46,8 @@ MAX_TIME_MS: Final = 253_402_300_799_999  # the end of 9999
 MILLISECONDS_FROM: Final = 100_000_000_000
 """From here on a number counts milliseconds: in seconds it would be the year 5138, while in
 milliseconds it is March 1973."""
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
 class Rejected(Exception):  # noqa: N818 - control flow inside the decoders, not an error of its own
@@ -126,6 +134,26 @@ def parse_object(value: bytes, what: str) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         _reject_json(value, error)
     return found if isinstance(found, dict) else as_object(found, what)
+
+
+def is_protobuf(headers: Headers) -> bool:
+    """Whether a record's headers say that its value is Protobuf."""
+    return any(
+        name.lower() == "content-type" and (value or b"").split(b";")[0].strip().lower() == PROTOBUF
+        for name, value in headers
+    )
+
+
+def parse_message(value: bytes, kind: type[AnyMessage]) -> AnyMessage:
+    """The message that a value is.
+
+    Raises:
+        Rejected: It is none of that kind.
+    """
+    try:
+        return kind.FromString(value)
+    except DecodeError as error:
+        reject("bad_schema", f"the value is no {kind.DESCRIPTOR.full_name}: {error}")
 
 
 def as_object(value: object, what: str) -> dict[str, Any]:

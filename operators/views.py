@@ -12,15 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
+from headrace.v1.view_pb2 import Inventory, View
 from operators.clock import wall_ms
 from operators.judging import (
     MAX_ID_BYTES,
     Rejected,
     carried,
     dead_letter,
+    is_protobuf,
     key_identity,
     kind_of,
     milliseconds,
+    parse_message,
     parse_object,
     record_size,
     reject,
@@ -37,6 +40,8 @@ from operators.records import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from google.protobuf.message import Message
 
     from operators.records import Headers, RecordBatch
 
@@ -103,7 +108,7 @@ class ViewDecoder:
     ) -> _Row:
         if value is None:
             reject("bad_schema", "the value is null: a view is not taken back")
-        fields = parse_object(value, "a view")
+        fields = _fields(value, headers, View, "a view")
         user, product = _identity(fields, "user_id"), _identity(fields, "product_id")
         title, category = _words(fields, "title"), _optional(fields, "category")
         if title is None:
@@ -136,12 +141,12 @@ class StockDecoder:
         return _decoded(batch, self._decode, self.max_record_bytes)
 
     def _decode(
-        self, key: bytes | None, value: bytes | None, _headers: Headers, timestamp: int
+        self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
     ) -> _Row:
         product = key_identity(key, "product")
         # A deleted record: the product is out of the inventory.
         gone = {"in_stock": False, "quantity": 0}
-        fields = gone if value is None else parse_object(value, "the value")
+        fields = gone if value is None else _fields(value, headers, Inventory, "the value")
         if fields.get("product_id", product) != product:
             reject("bad_key", f"the key is not the product_id, {fields['product_id']!r}")
         stocked, quantity = _flag(fields, "in_stock"), _quantity(fields)
@@ -204,6 +209,13 @@ def _decoded(
         carried(batch.headers),
         {index: letter for index, letter in enumerate(dead) if letter},
     )
+
+
+def _fields(value: bytes, headers: Headers, kind: type[Message], what: str) -> Mapping[str, Any]:
+    """What a value tells, by name, whether it is JSON or Protobuf."""
+    if headers and is_protobuf(headers):
+        return {field.name: told for field, told in parse_message(value, kind).ListFields()}
+    return parse_object(value, what)
 
 
 def _json(columns: Mapping[str, Any], *names: str) -> str:

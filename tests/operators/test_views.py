@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headrace.v1.view_pb2 import Inventory, View
 from operators.documents import ERROR_CODES
 from operators.partitions import partition_of
 from operators.records import DocumentBatch, Headers, Kind, Lane, RecordBatch
@@ -17,6 +18,7 @@ from operators.views import MOVED, ByTopic, StockDecoder, ViewDecoder
 VIEWS, STOCKS = Lane("views", 0), Lane("inventory", 0)
 NOW = 1_700_000_500_000
 HOUR = 3_600_000.0
+PROTOBUF: Headers = (("content-type", b"application/x-protobuf"),)
 VIEW = {"user_id": "u", "product_id": "42", "title": "Office Chair", "timestamp": 1_700_000_000}
 
 
@@ -169,6 +171,86 @@ def test_a_deleted_stock_is_out_of_stock() -> None:
 def test_wrong_stocks(key: bytes | None, fields: dict[str, Any], code: str) -> None:
     """Each fault has its code."""
     assert stock(key, **fields).dead[0].code == code
+
+
+@pytest.mark.parametrize("more", [{}, {"category": "chairs", "in_stock": False}])
+def test_a_view_in_protobuf(more: dict[str, Any]) -> None:
+    """It is what the same view in JSON is, and what is absent is not told."""
+    sent = View(**VIEW, **more).SerializeToString()
+    found = ViewDecoder(1, HOUR)(batch(VIEWS, (b"u", sent), headers=PROTOBUF))
+    as_json = view(**more)
+    assert found.kinds == as_json.kinds == (Kind.UPSERT,)
+    assert (found.ids, found.texts) == (as_json.ids, as_json.texts)
+    assert found.event_times == as_json.event_times
+    assert found.metadata == as_json.metadata
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"in_stock": False},
+        {"quantity": 0},
+        {"in_stock": True, "quantity": 3, "timestamp": 1_700_000_000_000, "product_id": "42"},
+    ],
+)
+def test_a_stock_in_protobuf(fields: dict[str, Any]) -> None:
+    """It is what the same stock in JSON is: what is false or 0 is told, what is absent is not."""
+    sent = Inventory(**fields).SerializeToString()
+    found = StockDecoder()(batch(STOCKS, (b"42", sent), headers=PROTOBUF))
+    as_json = stock(**fields)
+    assert found.kinds == as_json.kinds == (Kind.PART,)
+    assert (found.ids, found.event_times) == (as_json.ids, as_json.event_times)
+    assert found.metadata == as_json.metadata
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (b"", "bad_schema"),
+        (b"\xff", "bad_schema"),
+        (b'{"user_id": "u", "product_id": "42", "title": "t"}', "bad_schema"),
+        (View(user_id="u", product_id="42").SerializeToString(), "no_text"),
+        (View(user_id="u" * 1025, product_id="42", title="t").SerializeToString(), "bad_schema"),
+        (View(**{**VIEW, "timestamp": -1}).SerializeToString(), "bad_schema"),
+        (None, "bad_schema"),
+    ],
+)
+def test_wrong_views_in_protobuf(value: bytes | None, code: str) -> None:
+    """Each fault has the code that it has in JSON."""
+    dead = ViewDecoder(1, HOUR)(batch(VIEWS, (b"u", value), headers=PROTOBUF)).dead[0]
+    assert (dead.code, dead.original.headers) == (code, PROTOBUF)
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (b"", "bad_schema"),
+        (b"\xff", "bad_schema"),
+        (b'{"quantity": 1}', "bad_schema"),
+        (Inventory(quantity=-1).SerializeToString(), "bad_schema"),
+        (Inventory(quantity=1, product_id="43").SerializeToString(), "bad_key"),
+        (Inventory(quantity=1, product_id="").SerializeToString(), "bad_key"),
+    ],
+)
+def test_wrong_stocks_in_protobuf(value: bytes, code: str) -> None:
+    """Each fault has the code that it has in JSON."""
+    dead = StockDecoder()(batch(STOCKS, (b"42", value), headers=PROTOBUF)).dead[0]
+    assert dead.code == code
+
+
+def test_a_deleted_stock_under_any_header() -> None:
+    """A null value has no content, so its type says nothing."""
+    found = StockDecoder()(batch(STOCKS, (b"42", None), headers=PROTOBUF))
+    assert typed(found)["in_stock"] is False
+
+
+def test_a_view_in_protobuf_goes_back_as_it_is() -> None:
+    """A view in another lane than its user's keeps the header that says what it is."""
+    sent = View(**VIEW).SerializeToString()
+    elsewhere = Lane("views", 1 - partition_of(b"u", 2))
+    dead = ViewDecoder(2, HOUR)(batch(elsewhere, (b"u", sent), headers=PROTOBUF)).dead[0]
+    assert (dead.code, dead.original.value) == (MOVED, sent)
+    assert dead.original.headers == PROTOBUF
 
 
 def test_each_topic_has_its_decoder() -> None:
