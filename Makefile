@@ -3,11 +3,12 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak memory lint format install kafka proto clean jars model
+.PHONY: help demo test bench soak memory fuzz lint format install kafka proto freeze clean jars model
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PORT ?= 9092
 ARGS ?=
+SECONDS ?= 60
 
 UV_VERSION := 0.13.9
 # Without a fitting Python, any other one will do to install uv, which then fetches a fitting one.
@@ -49,6 +50,9 @@ soak: $(ALL_DONE) $(JARS_DONE) ## the long fault runs
 memory: $(ALL_DONE) $(JARS_DONE) ## memory under a million documents and whatever stops
 	@exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(RUN) harness.memory $(ARGS)
 
+fuzz: $(ALL_DONE) ## broken input into every decoder, SECONDS=60 for each
+	@exec $(RUN) tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 lint: $(ALL_DONE) ## check style, types and generated code
 	$(call say,ruff)
 	@$(RUN) ruff check --quiet
@@ -72,6 +76,9 @@ kafka: $(RUNTIME_DONE) $(JARS_DONE) ## a real Apache Kafka in the foreground (PO
 
 proto: $(ALL_DONE) ## generate headrace/v1 from proto/
 	@$(call PROTOC,.)
+
+freeze: $(ALL_DONE) ## keep today's messages as those of this version
+	@exec $(RUN) harness.schemas
 
 clean: ## remove what was built and installed; data/ stays
 	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

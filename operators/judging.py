@@ -21,6 +21,7 @@ __all__ = [
     "MAX_TIME_MS",
     "MILLISECONDS_FROM",
     "MIN_TIME_MS",
+    "SHOWN_CHARACTERS",
     "Rejected",
     "as_object",
     "carried",
@@ -33,6 +34,7 @@ __all__ = [
     "parse_object",
     "record_size",
     "reject",
+    "shown",
     "too_large",
 ]
 
@@ -46,6 +48,9 @@ MAX_TIME_MS: Final = 253_402_300_799_999  # the end of 9999
 MILLISECONDS_FROM: Final = 100_000_000_000
 """From here on a number counts milliseconds: in seconds it would be the year 5138, while in
 milliseconds it is March 1973."""
+
+SHOWN_CHARACTERS: Final = 100
+"""Of a value that a message shows: a dead letter has its message in a header, beside the record."""
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
@@ -74,6 +79,13 @@ def kind_of(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
     names |= {int: "an integer", float: "a number", type(None): "null"}
     return names.get(type(value), type(value).__name__)
+
+
+def shown(value: object) -> str:
+    """A value in a message: as it is where it is short and plain, else what JSON calls it."""
+    plain = isinstance(value, str | int | float | bool) or value is None
+    text = repr(value) if plain else ""
+    return text if 0 < len(text) <= SHOWN_CHARACTERS else kind_of(value)
 
 
 def key_identity(key: bytes | None, what: str) -> str:
@@ -210,7 +222,8 @@ def _reject_json(value: bytes, reason: orjson.JSONDecodeError) -> NoReturn:
 def _finite(number: str) -> float:
     value = float(number)
     if not math.isfinite(value):
-        reject("not_finite", f"{number} is no finite number")
+        told = number if len(number) <= SHOWN_CHARACTERS else "a number of many digits"
+        reject("not_finite", f"{told} is no finite number")
     return value
 
 

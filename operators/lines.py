@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import orjson
 
+from operators.judging import SHOWN_CHARACTERS
 from operators.records import Kind
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _fields(text: bytes) -> dict[str, Any]:
         _refuse("not a JSON object")
     unknown = sorted(fields.keys() - FIELDS)
     if unknown:
-        _refuse(f"{unknown[0]}: there is no such field; put it into metadata")
+        _refuse(f"{unknown[0][:SHOWN_CHARACTERS]}: there is no such field; put it into metadata")
     return fields
 
 
@@ -108,7 +109,11 @@ def _value(fields: dict[str, Any]) -> bytes | None:
         del fields["text"]
         if fields.get("metadata") is None:
             return None
-    return orjson.dumps(fields)
+    try:
+        return orjson.dumps(fields)
+    except orjson.JSONEncodeError as error:
+        # It reads deeper nesting than it writes.
+        _refuse(f"can't be kept: {error}")
 
 
 def _refuse(message: str, code: str = "bad_schema") -> NoReturn:

@@ -27,6 +27,7 @@ from operators.judging import (
     parse_object,
     record_size,
     reject,
+    shown,
     too_large,
 )
 from operators.partitions import partition_of
@@ -148,7 +149,7 @@ class StockDecoder:
         gone = {"in_stock": False, "quantity": 0}
         fields = gone if value is None else _fields(value, headers, Inventory, "the value")
         if fields.get("product_id", product) != product:
-            reject("bad_key", f"the key is not the product_id, {fields['product_id']!r}")
+            reject("bad_key", f"the key is not the product_id, {shown(fields['product_id'])}")
         stocked, quantity = _flag(fields, "in_stock"), _quantity(fields)
         if stocked is None and quantity is None:
             reject("bad_schema", "the record has neither in_stock nor quantity")
@@ -257,7 +258,7 @@ def _quantity(fields: Mapping[str, Any]) -> int | None:
     if found is None:
         return None
     if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= MAX_QUANTITY:
-        reject("bad_schema", f"quantity must be a whole number from 0, is {found!r}")
+        reject("bad_schema", f"quantity must be a whole number from 0, is {shown(found)}")
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +33,8 @@ BEARER: Final = HTTPBearer(
     description="A JSON Web Token with the scope `read` or `write`.",
 )
 """How a token is told in the OpenAPI document; `Guard` looks at it."""
+
+_DIGITS: Final = re.compile(r"[0-9]{1,20}")
 
 
 class Guard:
@@ -122,7 +125,9 @@ def _bounded(request: Request, limit: int) -> Request:
     """The request, whose body ends in an error as soon as it is too large."""
     told = f"the body has more than {limit} bytes"
     declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
+    # Of more digits than Python makes a number of, or of digits that are not ASCII's, it is wrong
+    # in another way, and what arrives is counted in any case.
+    if _DIGITS.fullmatch(declared) and int(declared) > limit:
         raise ProblemError(413, "too_large", told)
     return _JsonRequest(request.scope, _Counted(request.receive, limit, told))
 

@@ -30,6 +30,10 @@ MEDIA: Final = "application/problem+json"
 RETRY_S: Final = 2
 """After how many seconds something that is away may be asked for again."""
 
+MOST_FAULTS: Final = 20
+WHERE_CHARACTERS: Final = 200
+"""What an answer tells of a request's faults at most: a body can have one in every few bytes."""
+
 _CODES: Final[Mapping[int, str]] = {
     400: "bad_request",
     404: "not_found",
@@ -52,7 +56,7 @@ class Problem(BaseModel):
     status: int = Field(description="The status.", examples=[503])
     detail: str = Field(description="What is wrong, for people.", examples=["the queue is full"])
     code: str = Field(description="What is wrong, for programs.", examples=["queue_full"])
-    errors: list[Fault] | None = Field(None, description="The faults of a request, each.")
+    errors: list[Fault] | None = Field(None, description="The first faults of a request.")
 
 
 class ProblemError(HTTPException):
@@ -115,14 +119,14 @@ async def _answer_http(_: Request, error: Exception) -> JSONResponse:
 
 async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    faults = [_fault(fault) for fault in error.errors()]
+    faults = [_fault(fault) for fault in error.errors()[:MOST_FAULTS]]
     first = faults[0]
     told = f"{first.where}: {first.message}"
     return _answered(ProblemError(422, "invalid", told, errors=faults))
 
 
 def _fault(fault: Mapping[str, Any]) -> Fault:
-    where = ".".join(str(part) for part in fault["loc"])
+    where = ".".join(str(part) for part in fault["loc"])[:WHERE_CHARACTERS]
     message = str(fault["msg"]).removeprefix("Value error, ")
     return Fault(where=where, message=message)
 

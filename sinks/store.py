@@ -71,13 +71,22 @@ class Fence:
         """The fence that JSON holds.
 
         Raises:
-            SinkError: A later release wrote it.
+            SinkError: A later release wrote it, or another program.
         """
-        fields = json.loads(text)
-        if fields["version"] != FENCE_VERSION:
+        try:
+            fields = json.loads(text)
+        except (ValueError, RecursionError):
+            fields = None
+        version = fields.get("version") if isinstance(fields, dict) else None
+        if type(version) is int and version != FENCE_VERSION:
             raise SinkError(
-                f"table.name: its fence row is of version {fields['version']}, this release reads "
+                f"table.name: its fence row is of version {str(version)[:20]}, this release reads "
                 f"{FENCE_VERSION}: run the release that wrote it, or set another table.name"
+            )
+        if version is None or not _is_fence(fields):
+            raise SinkError(
+                "table.name: its fence row can't be read: another program has written it; restore "
+                "a backup of the table, or set another table.name"
             )
         return cls(**fields)
 
@@ -85,6 +94,18 @@ class Fence:
         """The fence of the next commit."""
         merged = {**self.progress, **progress}
         return replace(self, writer=writer, sequence=self.sequence + 1, progress=merged)
+
+
+def _is_fence(fields: dict[str, Any]) -> bool:
+    """Whether these are a fence's fields, each of its type."""
+    kinds = {"model": str, "fingerprint": str, "writer": str, "sequence": int, "version": int}
+    progress = fields.get("progress")
+    return (
+        fields.keys() == {*kinds, "progress"}
+        and all(type(fields[name]) is kind for name, kind in kinds.items())
+        and isinstance(progress, dict)
+        and all(type(offset) is int and offset >= 0 for offset in progress.values())
+    )
 
 
 @dataclass(frozen=True)

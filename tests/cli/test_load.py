@@ -78,6 +78,7 @@ def test_lines(text: str, value: object) -> None:
         (b'{"id": "a", "deleted": "true"}', "deleted must be"),
         (b'{"id": "a", "text": "x", "timestamp": "now"}', "timestamp"),
         (b'{"id": "a", "text": "x", "metadata": {"price": "high"}}', "price"),
+        (b'{"id": "a", "metadata": {"n": %s1%s}}' % (b"[" * 500, b"]" * 500), "can't be kept"),
         (b'{"id": "a", "text": "%s"}' % (b"x" * 1025), "too_large"),
         (b'{"id": "a", "text": "%s"}' % (b"x" * 10_000), "longer than 8192"),
     ],

@@ -410,3 +410,12 @@ def test_size_then_key_then_value() -> None:
     assert {code(value, key=key) for key, value in faults} == {"missing_key", "bad_key"}
     assert code(b"\xff" * 3000) == "too_large"
     assert code(b"\xff" * 3000, key=None) == "too_large"
+
+
+def test_a_message_shows_no_number_of_any_length() -> None:
+    """A message is a header beside the whole record, so it has a bound."""
+    digits = b"1" * 1000 + b"e999"
+    dead = decode(b'{"text": "a", "metadata": {"n": ' + digits + b"}}").dead
+    assert dead is not None
+    assert dead.code == "not_finite"
+    assert len(dead.message) < 200

@@ -253,6 +253,15 @@ def test_a_view_in_protobuf_goes_back_as_it_is() -> None:
     assert dead.original.headers == PROTOBUF
 
 
+@pytest.mark.parametrize("field", [b"product_id", b"quantity"])
+@pytest.mark.parametrize("value", [b"[" * 1000 + b"1" + b"]" * 1000, b'"' + b"a" * 9999 + b'"'])
+def test_messages_have_a_bound(field: bytes, value: bytes) -> None:
+    """A message shows no value of any depth or length: it is a header beside the record."""
+    dead = stock(value=b'{"in_stock": true, "' + field + b'": ' + value + b"}").dead[0]
+    assert dead.code in {"bad_key", "bad_schema"}
+    assert len(dead.message) < 200
+
+
 def test_each_topic_has_its_decoder() -> None:
     """Views and stocks are told apart by where they were read."""
     both = ByTopic({"views": ViewDecoder(1, HOUR), "inventory": StockDecoder()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -177,3 +178,26 @@ def test_no_cors(tmp_path: Path) -> None:
     assert opened.headers["access-control-allow-origin"] == "https://shop.example"
     other = ask(app, "GET", "/health/live", headers={"origin": "https://other.example"})
     assert "access-control-allow-origin" not in other.headers
+
+
+@pytest.mark.parametrize("declared", ["²", "9" * 5000, "-1", "x"])
+def test_a_length_that_is_none(tmp_path: Path, declared: str) -> None:
+    """A length that is no number is not the server's error: what arrives is counted."""
+    headers = {"content-length": declared.encode("latin-1"), "content-type": "application/json"}
+    answer = ask(searching(tmp_path), "POST", "/v1/search", content=b"{}", headers=headers)
+    assert problem(answer) == (422, "invalid")
+
+
+def test_faults_have_a_bound(tmp_path: Path) -> None:
+    """A body with a fault in every few bytes gets the first of them, and no long names."""
+    body = json.dumps({"x" * 500: 1, **{f"f{n}": 1 for n in range(100)}}).encode()
+    answer = ask(
+        searching(tmp_path),
+        "POST",
+        "/v1/search",
+        content=body,
+        headers={"content-type": "application/json"},
+    )
+    assert problem(answer) == (422, "invalid")
+    assert len(answer.json()["errors"]) == 20
+    assert len(answer.content) < 5000

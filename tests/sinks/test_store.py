@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import lance
 import numpy as np
@@ -193,3 +194,30 @@ def test_lookup_of_several_chunks_has_no_encoding(tmp_path: Path) -> None:
     found = table.store.lookup(["a", "b"])
     assert (found["a"].text, found["a"].encoded) == ("abcdef", None)
     assert found["b"].encoded is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"version": 2}, "is of version 2"),
+        ({"version": True}, "can't be read"),
+        ({"version": None}, "can't be read"),
+        ({"more": 1}, "can't be read"),
+        ({"sequence": "7"}, "can't be read"),
+        ({"progress": [3]}, "can't be read"),
+        ({"progress": {"documents/000000": -1}}, "can't be read"),
+        ({"progress": {"documents/000000": 1.5}}, "can't be read"),
+    ],
+)
+def test_a_fence_of_others(changed: dict[str, Any], told: str) -> None:
+    """A fence row that this release did not write is refused by name, not by whatever breaks."""
+    fields = json.loads(Fence("m", "f", "w", 3, {"documents/000000": 1}).json()) | changed
+    with pytest.raises(SinkError, match=rf"table\.name: .*{told}"):
+        Fence.parse(json.dumps(fields))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 5000, "7"])
+def test_no_fence(text: str) -> None:
+    """Nor is anything else taken for one."""
+    with pytest.raises(SinkError, match=r"table\.name: .*can't be read"):
+        Fence.parse(text)

@@ -1,0 +1,1 @@
+"""Whatever comes in from outside, mutated for a stated time: `make fuzz`."""
