@@ -38,7 +38,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HEADRACE_MODEL__NAME=${MODEL} \
     HEADRACE_MODEL__CACHE=/opt/models \
-    HEADRACE_TABLE__URI=/data/lancedb
+    HEADRACE_TABLE__URI=/data/lancedb \
+    HEADRACE_RECOVERY__SUSPECTS=/data/suspects
 USER headrace
 WORKDIR /app
 VOLUME /data

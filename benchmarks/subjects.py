@@ -164,6 +164,7 @@ class Headrace(Subject):
             "HEADRACE_EMBEDDINGS__TOPIC": place.target,
             "HEADRACE_DEAD_LETTERS__TOPIC": place.dead,
             "HEADRACE_TABLE__URI": str(place.tables),
+            "HEADRACE_RECOVERY__SUSPECTS": str(place.folder / "suspects"),
             "HEADRACE_METRICS__ADDRESS": f"{HOST}:{place.port}",
         }
         return Flow(

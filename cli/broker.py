@@ -7,13 +7,14 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, TopicPartition
 
 from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S, KafkaConfig, reason
 from flows.access import kafka_of
 from headrace.errors import UsageError
-from sources.lane import FETCH_RECORDS, LaneReader
+from sources.again import read_again
+from sources.lane import LaneReader
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.records import Headers, Lane
 
-__all__ = ["Record", "Sender", "connect", "last_words", "records", "resource_settings"]
+__all__ = [
+    "Record",
+    "Sender",
+    "connect",
+    "first_at",
+    "last_words",
+    "records",
+    "resource_settings",
+]
 
 PATIENCE_S: Final = 10.0
 """How long a command waits for a broker that is away: somebody is watching, unlike a flow."""
@@ -34,7 +43,6 @@ DELIVERY_S: Final = 30.0
 QUEUE_KBYTES: Final = 65_536
 HEADER_BYTES: Final = 65_536
 POLL_S: Final = 0.2
-IDLE_S: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,41 +115,41 @@ def records(
     Args:
         kafka: The broker.
         lane: The partition.
-        start: The first offset; the partition's own unless given.
+        start: The first offset; the partition's own unless given, or where it begins later.
         end: The offset before which to stop.
 
     Raises:
-        HeadraceError: The broker can't be reached, or the partition has no such offset.
+        HeadraceError: The broker can't be reached.
+    """
+    for one in read_again(kafka, lane, start, end):
+        yield Record(lane, one.start, one.timestamps[0], one.keys[0], one.values[0], one.headers[0])
+
+
+def first_at(kafka: KafkaConfig, lane: Lane, time_ms: int) -> int:
+    """The first offset of a partition whose record is as late as a time, or later.
+
+    Args:
+        kafka: The broker.
+        lane: The partition.
+        time_ms: In milliseconds since 1970.
+
+    Returns:
+        The offset; the end of the partition where there is no such record.
+
+    Raises:
+        BrokerError: The broker can't be reached.
     """
     reader = LaneReader(kafka, lane)
     try:
-        marks = reader.watermarks()
-        # A read_committed end is before the first open transaction, so it can be reached; the
-        # reader's position passes over the control records that may be last before it.
-        end = marks.high if end is None else min(end, marks.high)
-        reader.start(marks.low if start is None else start)
-        yield from _until(reader, end, kafka)
+        where = TopicPartition(lane.topic, lane.partition, max(0, time_ms))
+        [found] = kafka.patiently(
+            f"looking for a time in {lane}",
+            lambda: reader.consumer.offsets_for_times([where], timeout=CALL_TIMEOUT_S),
+        )
+        offset: int = found.offset
+        return offset if offset >= 0 else reader.watermarks().high
     finally:
         reader.close()
-
-
-def _until(reader: LaneReader, end: int, kafka: KafkaConfig) -> Generator[Record]:
-    heard = time.monotonic()
-    while reader.position < end:
-        batch = reader.read(FETCH_RECORDS)
-        if batch is None:
-            if time.monotonic() - heard > kafka.outage_s:
-                raise BrokerError(
-                    f"kafka.bootstrap_servers: {kafka.bootstrap_servers}: reading {reader.lane}: "
-                    f"no answer for {kafka.outage_s:.0f} s"
-                )
-            time.sleep(IDLE_S)
-            continue
-        rows = zip(
-            batch.offsets, batch.timestamps, batch.keys, batch.values, batch.headers, strict=True
-        )
-        yield from (Record(reader.lane, *row) for row in rows if row[0] < end)
-        heard = time.monotonic()
 
 
 class Sender:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from cli.broker import Record, Sender, connect, records
+from cli.broker import Record, Sender, connect, first_at, records
 from cli.errors import CommandError
 from cli.output import emit, say, show_table, shown_bytes
+from cli.times import moment
 from headrace.errors import HeadraceError, UsageError
 from operators.documents import ERROR_CODES
 from operators.records import Lane
@@ -21,12 +22,30 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
 
-__all__ = ["Choice", "Listing", "Replay", "choice", "listing", "replay", "show_list", "show_replay"]
+__all__ = [
+    "Choice",
+    "Listing",
+    "Narrowing",
+    "Replay",
+    "choice",
+    "listing",
+    "replay",
+    "show_list",
+    "show_one",
+    "show_replay",
+    "whole",
+]
 
 ADDED_HEADERS: Final = frozenset({"headrace-error", "headrace-message", "headrace-source"})
+ORIGIN_HEADER: Final = "headrace-origin"
+ORIGIN_ERROR_HEADER: Final = "headrace-origin-error"
 REPLAYED_HEADER: Final = "headrace-replayed"
 SHOWN_BYTES: Final = 1000
 REASONS_KEPT: Final = 1000
+
+SKEW_MS: Final = 600_000
+"""By how much the clocks of those that write the dead-letter topic may differ: records stand in it
+nearly in the order of their times, so so far behind the end of a span is looked for others."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +55,58 @@ class Choice:
     Attributes:
         code: Their code.
         places: Their partitions and offsets in the dead-letter topic.
+        topic: The topic that they were read from.
+        partition: Its partition.
+        since: When they were written at the earliest, in milliseconds since 1970.
+        until: Before when they were written.
     """
 
     code: str | None = None
     places: frozenset[tuple[int, int]] = frozenset()
+    topic: str | None = None
+    partition: int | None = None
+    since: int | None = None
+    until: int | None = None
 
     def has(self, letter: Letter) -> bool:
         """Whether a dead letter is meant."""
         place = (letter.record.lane.partition, letter.record.offset)
-        return self.code in {None, letter.code} and (not self.places or place in self.places)
+        return (
+            self.code in {None, letter.code}
+            and (not self.places or place in self.places)
+            and self._has_source(letter.source)
+            and (self.since is None or letter.record.timestamp >= self.since)
+            and (self.until is None or letter.record.timestamp < self.until)
+        )
+
+    def _has_source(self, source: str) -> bool:
+        if self.topic is None and self.partition is None:
+            return True
+        topic, partition, _ = _parts(source)
+        number = None if self.partition is None else str(self.partition)
+        return self.topic in {None, topic} and number in {None, partition}
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """What a user has said of the dead letters that are meant; None where nothing.
+
+    Attributes:
+        code: Their code.
+        source: The topic that they were read from, or its name, a slash and a partition.
+        partition: The partition that they were read from, whatever the topic.
+        since: When they were written at the earliest: ISO 8601, or how long ago.
+        until: Before when they were written.
+    """
+
+    code: str | None = None
+    source: str | None = None
+    partition: int | None = None
+    since: str | None = None
+    until: str | None = None
+
+    def __bool__(self) -> bool:
+        return any(given is not None for given in asdict(self).values())
 
 
 @dataclass(frozen=True)
@@ -105,15 +167,25 @@ class Replay:
             self.skipped[place] = why
 
 
-def choice(code: str | None, places: Sequence[str] = ()) -> Choice:
+def choice(given: Narrowing, places: Sequence[str] = ()) -> Choice:
     """The choice that options make.
 
     Raises:
-        UsageError: There is no such code, or a place is none.
+        UsageError: There is no such code, or a place or a time is none.
     """
+    code = given.code
     if code is not None and code not in ERROR_CODES:
         raise UsageError(f"--code: {code}: the codes are {', '.join(sorted(ERROR_CODES))}")
-    return Choice(code, frozenset(_place(text) for text in places))
+    topic, partition = _lane(given.source, given.partition)
+    now = datetime.now(UTC)
+    return Choice(
+        code,
+        frozenset(_place("--offset", text) for text in places),
+        topic,
+        partition,
+        None if given.since is None else moment("--since", given.since, now),
+        None if given.until is None else moment("--until", given.until, now),
+    )
 
 
 def listing(settings: Settings, chosen: Choice, most: int) -> Listing:
@@ -139,6 +211,61 @@ def show_list(found: Listing, *, as_json: bool) -> None:
     columns = ("offset", "code", "source", "key", "message")
     show_table(columns, [[item[name] for name in columns] for item in found.items], "message")
     say(f"{len(found.items):,} of {found.matching:,} dead letters")
+
+
+def whole(settings: Settings, place: str, most: int) -> dict[str, Any]:
+    """One dead letter, with all that is known of it.
+
+    Args:
+        settings: The settings.
+        place: Where it is, as PARTITION:OFFSET of the dead-letter topic.
+        most: The most bytes that are given of its value, and of each header.
+
+    Raises:
+        HeadraceError: The broker or the topic is not there, or there is no such dead letter.
+    """
+    partition, offset = _place("PLACE", place)
+    kafka, topic = connect(settings), settings.dead_letters.topic
+    lane = Lane(topic, partition)
+    found = None
+    if partition in _partitions(kafka, topic):
+        found = next(records(kafka, lane, offset, offset + 1), None)
+    if found is None:
+        raise CommandError(f"{lane}/{offset}: there is no such dead letter")
+    letter = _letter(found)
+    kept = [
+        {"name": name, "value": _readable(value, most)}
+        for name, value in found.headers
+        if name not in ADDED_HEADERS
+    ]
+    return {
+        **{name: held for name, held in _shown(letter).items() if name not in _BRIEF},
+        "key": _readable(found.key, most),
+        "headers": kept,
+        "value": _readable(found.value, most),
+    }
+
+
+def show_one(letter: dict[str, Any], *, as_json: bool) -> None:
+    """Print one dead letter: a line for each thing that is known of it, then its value."""
+    if as_json:
+        emit(letter)
+        return
+    lines = {name: letter[name] for name in ("offset", "code", "message", "source", "time")}
+    lines |= {"origin": letter["origin"], "origin code": letter["origin_code"]}
+    lines |= {"replayed": letter["replayed"] or None, "key": _told(letter["key"])}
+    lines |= {f"header {held['name']}": _told(held["value"]) for held in letter["headers"]}
+    for name, held in lines.items():
+        if held is not None:
+            say(f"{name}: {held}")
+    value = letter["value"]
+    if value is None:
+        say("value: none")
+        return
+    cut = ", the first of them:" if value["cut"] else ":"
+    say(f"value, {value['bytes']:,} bytes{' in hex' * ('hex' in value)}{cut}")
+    for line in (value["hex"] if "hex" in value else value["text"]).splitlines():
+        say(line)
 
 
 def replay(settings: Settings, chosen: Choice, *, dry_run: bool) -> Replay:
@@ -182,17 +309,30 @@ def show_replay(done: Replay, *, as_json: bool) -> None:
 
 def _letters(kafka: KafkaConfig, topic: str, chosen: Choice) -> Iterator[Letter]:
     """The chosen ones, up to the topic's end as it is now: what dies again later is not read."""
+    for partition in _partitions(kafka, topic):
+        lane = Lane(topic, partition)
+        start, end = _span(kafka, lane, chosen)
+        for record in records(kafka, lane, start, end):
+            letter = _letter(record)
+            if chosen.has(letter):
+                yield letter
+
+
+def _partitions(kafka: KafkaConfig, topic: str) -> Collection[int]:
     partitions = kafka.partitions({topic}).get(topic)
     if partitions is None:
         raise SourceError(
             f"dead_letters.topic: {topic}: there is no such topic on {kafka.bootstrap_servers}; "
             "make it: headrace topics create"
         )
-    for partition in partitions:
-        for record in records(kafka, Lane(topic, partition)):
-            letter = _letter(record)
-            if chosen.has(letter):
-                yield letter
+    return partitions
+
+
+def _span(kafka: KafkaConfig, lane: Lane, chosen: Choice) -> tuple[int | None, int | None]:
+    """The first offset and the one after the last that a choice of times leaves to be read."""
+    start = None if chosen.since is None else first_at(kafka, lane, chosen.since)
+    late = None if chosen.until is None else chosen.until + SKEW_MS
+    return start, None if late is None else first_at(kafka, lane, late)
 
 
 def _letter(record: Record) -> Letter:
@@ -214,7 +354,41 @@ def _shown(letter: Letter) -> dict[str, Any]:
         "value": None if value is None else shown_bytes(value[:SHOWN_BYTES]),
         "value_bytes": None if value is None else len(value),
         "time": datetime.fromtimestamp(record.timestamp / 1000, UTC).isoformat(),
+        **_origin(record),
     }
+
+
+_BRIEF: Final = frozenset({"key", "value", "value_bytes"})
+"""What of a list's item is told at length where one is shown alone."""
+
+
+def _origin(record: Record) -> dict[str, Any]:
+    """Where a record that was sent back came from at first, and how often it was."""
+    held = dict(record.headers)
+    return {
+        "origin": shown_bytes(held.get(ORIGIN_HEADER)),
+        "origin_code": shown_bytes(held.get(ORIGIN_ERROR_HEADER)),
+        "replayed": _count(held.get(REPLAYED_HEADER)),
+    }
+
+
+def _readable(value: bytes | None, most: int) -> dict[str, Any] | None:
+    """Bytes as text where they are UTF-8, else in hex; how many there are, and if some are cut."""
+    if value is None:
+        return None
+    about = {"bytes": len(value), "cut": len(value) > most}
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return {"hex": value[:most].hex(" "), **about}
+    # Without the character that the cut goes through.
+    return {"text": value[:most].decode(errors="ignore"), **about}
+
+
+def _told(held: dict[str, Any] | None) -> str:
+    if held is None:
+        return "none"
+    return f"{held.get('hex', held.get('text'))}{' …' * held['cut']}"
 
 
 class _Returns:
@@ -241,7 +415,7 @@ class _Returns:
             raise CommandError(f"{lane}: is no longer there")
         too_large = letter.code == "too_large"
         original = self._read_again(lane, offset) if too_large else letter.record
-        return replace(original, lane=lane, headers=_returned(original))
+        return replace(original, lane=lane, headers=_returned(original, letter))
 
     def _known(self, topic: str) -> Collection[int]:
         if topic not in self._partitions:
@@ -263,27 +437,59 @@ class _Returns:
         return found
 
 
-def _returned(record: Record) -> tuple[tuple[str, bytes | None], ...]:
-    """The original's headers, and how often it was sent back."""
-    count = 1
-    kept = []
-    for name, value in record.headers:
-        if name == REPLAYED_HEADER:
-            count = int(value) + 1 if value and value.isdigit() else 1
-        elif name not in ADDED_HEADERS:
-            kept.append((name, value))
-    return (*kept, (REPLAYED_HEADER, str(count).encode()))
+def _returned(record: Record, letter: Letter) -> tuple[tuple[str, bytes | None], ...]:
+    """The original's headers, where it came from at first and why, and how often it was sent back.
+
+    Args:
+        record: The original, with the headers that earlier replays gave it.
+        letter: The dead letter that it became.
+    """
+    ours = {*ADDED_HEADERS, ORIGIN_HEADER, ORIGIN_ERROR_HEADER, REPLAYED_HEADER}
+    held = dict(record.headers)
+    count = _count(held.get(REPLAYED_HEADER))
+    origin, code = held.get(ORIGIN_HEADER), held.get(ORIGIN_ERROR_HEADER)
+    if not count or origin is None:
+        origin, code = letter.source.encode(), letter.code.encode()
+    return (
+        *((name, value) for name, value in record.headers if name not in ours),
+        (ORIGIN_HEADER, origin),
+        (ORIGIN_ERROR_HEADER, code),
+        (REPLAYED_HEADER, str(count + 1).encode()),
+    )
+
+
+def _count(value: bytes | None) -> int:
+    """How often a record was sent back, by its header."""
+    return int(value) if value and value.isdigit() else 0
+
+
+def _parts(source: str) -> tuple[str, str, str]:
+    """A source's topic, partition and offset, as text; empty where it has none."""
+    topic, partition, offset = ["", "", *source.rsplit("/", 2)][-3:]
+    return topic, partition, offset
 
 
 def _source(text: str) -> tuple[Lane, int]:
-    topic, partition, offset = ["", "", *text.rsplit("/", 2)][-3:]
+    topic, partition, offset = _parts(text)
     if not topic or not partition.isdecimal() or not offset.isdecimal():
         raise CommandError(f"headrace-source: {text!r} is no TOPIC/PARTITION/OFFSET")
     return Lane(topic, int(partition)), int(offset)
 
 
-def _place(text: str) -> tuple[int, int]:
+def _lane(source: str | None, partition: int | None) -> tuple[str | None, int | None]:
+    """The topic and partition that `--source` and `--partition` name."""
+    topic, slash, number = (source or "").partition("/")
+    if source is not None and (not topic or (slash and not number.isdecimal())):
+        raise UsageError(f"--source: {source!r}: must be TOPIC or TOPIC/PARTITION")
+    if not slash:
+        return topic or None, partition
+    if partition not in {None, int(number)}:
+        raise UsageError(f"--source: {source}: --partition {partition} says another one")
+    return topic, int(number)
+
+
+def _place(option: str, text: str) -> tuple[int, int]:
     partition, _, offset = text.partition(":")
     if not partition.isdecimal() or not offset.isdecimal():
-        raise UsageError(f"--offset: {text!r}: must be PARTITION:OFFSET, such as 0:12")
+        raise UsageError(f"{option}: {text!r}: must be PARTITION:OFFSET, such as 0:12")
     return int(partition), int(offset)

@@ -38,6 +38,28 @@ Code = Annotated[
     str | None,
     typer.Option(help="Only those with this code, such as bad_json.", metavar="CODE"),
 ]
+Source = Annotated[
+    str | None,
+    typer.Option(
+        help="Only those read from this source topic, or this partition of it.",
+        metavar="TOPIC[/PARTITION]",
+    ),
+]
+Partition = Annotated[
+    int | None,
+    typer.Option(min=0, help="Only those read from this partition of a source topic.", metavar="N"),
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        help="Only those that died then or later: ISO 8601, or how long ago, such as 2h.",
+        metavar="TIME",
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(help="Only those that died before; as for --since.", metavar="TIME"),
+]
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -291,21 +313,52 @@ def status(
 @dead_letters_app.command("list")
 def dead_letters_list(
     code: Code = None,
+    source: Source = None,
+    partition: Partition = None,
+    since: Since = None,
+    until: Until = None,
     most: Annotated[
         int, typer.Option("-n", min=1, help="At most so many, the newest.", metavar="N")
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """Show dead letters, each with its code, its source and what is wrong with it."""
-    from cli.dead_letters import choice, listing, show_list
+    from cli.dead_letters import Narrowing, choice, listing, show_list
 
-    chosen = choice(code)
+    chosen = choice(Narrowing(code, source, partition, since, until))
     show_list(listing(_settings(), chosen, most), as_json=as_json)
 
 
+@dead_letters_app.command("show")
+def dead_letters_show(
+    place: Annotated[
+        str,
+        typer.Argument(help="Which one: PARTITION:OFFSET, as the list has it.", metavar="PLACE"),
+    ],
+    most: Annotated[
+        int,
+        typer.Option(
+            "--bytes", min=0, help="The most of its value, and of each header.", metavar="N"
+        ),
+    ] = 10_000,
+    as_json: AsJson = False,
+) -> None:
+    """Show one dead letter whole: why it died, where it came from, key, headers and value.
+
+    What is not UTF-8 is shown in hex. One that was too large has its value in the source topic.
+    """
+    from cli.dead_letters import show_one, whole
+
+    show_one(whole(_settings(), place, most), as_json=as_json)
+
+
 @dead_letters_app.command("replay")
-def dead_letters_replay(
+def dead_letters_replay(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     code: Code = None,
+    source: Source = None,
+    partition: Partition = None,
+    since: Since = None,
+    until: Until = None,
     offset: Annotated[
         list[str] | None,
         typer.Option(help="Only this one; may be given several times.", metavar="P:O"),
@@ -318,16 +371,21 @@ def dead_letters_replay(
 ) -> None:
     """Send dead letters back to their source partitions, once what made them dead is mended.
 
-    Key, value and headers are the original's; the header headrace-replayed counts. They stay in
-    the dead-letter topic, so a second run sends them again. A document that has changed since
-    gets its older state back: look at the list first.
+    Key, value and headers are the original's. The header headrace-replayed counts;
+    headrace-origin and headrace-origin-error say where it was read at first and which code it
+    had. They stay in the dead-letter topic, so a second run sends them again. A document that has
+    changed since gets its older state back: look at the list first.
     """
-    from cli.dead_letters import choice, replay, show_replay
+    from cli.dead_letters import Narrowing, choice, replay, show_replay
     from headrace.errors import UsageError
 
-    if everything == bool(code or offset):
-        raise UsageError("dead-letters replay: say which: --code, --offset, or --all alone")
-    chosen = choice(code, offset or ())
+    narrowed = Narrowing(code, source, partition, since, until)
+    if everything == bool(narrowed or offset):
+        raise UsageError(
+            "dead-letters replay: say which: --code, --source, --partition, --since, --until, "
+            "--offset, or --all alone"
+        )
+    chosen = choice(narrowed, offset or ())
     done = replay(_settings(), chosen, dry_run=dry_run)
     show_replay(done, as_json=as_json)
     if done.failed:

@@ -8,14 +8,17 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flows.access import encoder_of, max_message_bytes
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
+from operators.poison import GuardedDecoder, GuardedStep
 from operators.records import Lane
 from recovery.model import check_model
+from recovery.poison import PoisonGuard
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
 from recovery.store import Launch, StoreIdentity, check_store
@@ -24,6 +27,7 @@ from sinks.maintenance import Upkeep
 from sinks.messages import MessageEncoder
 from sinks.table import TableSink
 from sinks.topic import TopicSink, Writing
+from sources.again import read_again
 from sources.budget import read_ahead
 from sources.errors import SourceError
 from sources.kafka import KafkaSource, Reading
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
     from flows.access import Topics
     from flows.settings import Settings
     from operators.model import Encoder
+    from operators.records import DocumentBatch, OutcomeBatch, RecordBatch
     from sinks.messages import Messages
     from sinks.store import TableStore
     from sources.kafka import Model
@@ -50,6 +55,8 @@ __all__ = [
     "one_line_errors",
     "settle",
 ]
+
+CONTROL: Final = "a text that no model has ever died of"
 
 COLLECT_EVERY: Final = 50_000
 """How many more objects there must be before the collector looks: batches have thousands, which
@@ -80,6 +87,7 @@ class Frame:
         board: The sinks' progress.
         watchdog: Watches commits.
         shutdown: Whether to end.
+        guard: Knows what is in native code's hands; None where that is switched off.
     """
 
     settings: Settings
@@ -91,6 +99,38 @@ class Frame:
     board: Board
     watchdog: Watchdog = field(default_factory=Watchdog)
     shutdown: Shutdown = field(default_factory=Shutdown)
+    guard: PoisonGuard | None = None
+
+    def decoder(
+        self, decode: Callable[[RecordBatch], DocumentBatch]
+    ) -> Callable[[RecordBatch], DocumentBatch]:
+        """The step that decodes records, once those have been tried that may end the process.
+
+        Raises:
+            HeadraceError: They can't be tried.
+        """
+        if self.guard is None:
+            return decode
+        self.guard.try_suspects(
+            {lane.key for lane in self.lanes},
+            lambda lane, start, end: read_again(self.kafka, Lane.parse(lane), start, end),
+            lambda batch: self._attempt(decode, batch),
+            lambda: self.encoder.encode([CONTROL]),
+            lambda: self.shutdown.asked,
+        )
+        return GuardedDecoder(decode, self.guard, self.settings.source.max_record_bytes)
+
+    def guarded(
+        self, step: Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]
+    ) -> Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]:
+        """A step of native code, whose records are noted while it has them in hand."""
+        return step if self.guard is None else GuardedStep(step, self.guard)
+
+    def _attempt(self, decode: Callable[[RecordBatch], DocumentBatch], batch: RecordBatch) -> None:
+        """Do with a record what native code will do with it, and keep nothing of that."""
+        texts = [text for text in decode(batch).texts if text is not None]
+        if texts:
+            self.encoder.encode(texts)
 
     def embed(self, table: str, *, kept: bool = True) -> EmbedStep:
         """The step that embeds documents.
@@ -234,7 +274,16 @@ def frame_of(
         metrics.serve(host, int(port) + launch.process)
     durable = {name: store.progress for name, store in stores.items()}
     board = Board({"topic": _Committed(kafka), **durable}, ("topic", *sinks))
-    return Frame(settings, kafka, lanes, encoder, stores, metrics, board)
+    guard = _guard(settings.recovery.suspects, kafka.application_id)
+    shutdown = Shutdown(None if guard is None else guard.forgive)
+    return Frame(
+        settings, kafka, lanes, encoder, stores, metrics, board, shutdown=shutdown, guard=guard
+    )
+
+
+def _guard(folder: str, application_id: str) -> PoisonGuard | None:
+    """What knows the records that end the process, for one application on this machine."""
+    return PoisonGuard(Path(folder) / f"app-{application_id}") if folder else None
 
 
 def settle() -> None:

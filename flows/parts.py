@@ -48,7 +48,7 @@ class EmbeddingParts:
     """What `flows.embed` wires together."""
 
     source: KafkaSource
-    decode: Decoder
+    decode: Callable[[RecordBatch], DocumentBatch]
     embed: Background[DocumentBatch, OutcomeBatch]
     windows: Windows
     topic: TopicSink
@@ -60,7 +60,7 @@ class RecommendingParts:
     """What `flows.recommend` wires together."""
 
     source: KafkaSource
-    decode: ByTopic
+    decode: Callable[[RecordBatch], DocumentBatch]
     embed: Background[DocumentBatch, OutcomeBatch]
     windows: Windows
     topic: TopicSink
@@ -85,11 +85,11 @@ def embedding_parts() -> EmbeddingParts:
     frame.shutdown.on_signals()
     # Within a topic a document stays in its lane; across topics another may have written it.
     step = frame.embed("table", kept=len(settings.source.topics) == 1)
-    embed = Background(step, _nudge)
+    embed = Background(frame.guarded(step), _nudge)
     windows = _windows(settings)
     parts = EmbeddingParts(
         frame.source(Ahead(embed, windows)),
-        Decoder(settings.table.columns, settings.source.max_record_bytes),
+        frame.decoder(Decoder(settings.table.columns, settings.source.max_record_bytes)),
         embed,
         windows,
         frame.topic_sink(frame.messages(settings.embeddings.topic)),
@@ -116,7 +116,7 @@ def recommending_parts() -> RecommendingParts:
         lambda encoder: recommending_tables(settings, encoder),
     )
     frame.shutdown.on_signals()
-    embed = Background(_Recommending(frame), _nudge)
+    embed = Background(frame.guarded(_Recommending(frame)), _nudge)
     windows = _windows(settings)
     most = settings.source.max_record_bytes
     partitions = sum(lane.topic == recommend.views_topic for lane in frame.lanes)
@@ -136,7 +136,7 @@ def recommending_parts() -> RecommendingParts:
     )
     parts = RecommendingParts(
         frame.source(Ahead(embed, windows)),
-        ByTopic(decoders),
+        frame.decoder(ByTopic(decoders)),
         embed,
         windows,
         frame.topic_sink(messages),

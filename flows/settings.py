@@ -163,6 +163,16 @@ class DeadLettersSettings(_Section):
     topic: TopicName = Field("documents.dead-letters", description="Where bad records go.")
 
 
+class RecoverySettings(_Section):
+    """What a start must know of how the process before it ended."""
+
+    suspects: str = Field(
+        "data/suspects",
+        description="Folder, on a disk of this machine, of notes on what was in hand when a "
+        "process died, by which a record that it dies of is found. Empty: off.",
+    )
+
+
 class TableSettings(_Section):
     """The LanceDB table."""
 
@@ -474,6 +484,7 @@ class Settings(_Section):
     source: SourceSettings = Field(default_factory=SourceSettings)
     embeddings: EmbeddingsSettings = Field(default_factory=EmbeddingsSettings)
     dead_letters: DeadLettersSettings = Field(default_factory=DeadLettersSettings)
+    recovery: RecoverySettings = Field(default_factory=RecoverySettings)
     table: TableSettings = Field(default_factory=TableSettings)
     model: ModelSettings = Field(default_factory=ModelSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)

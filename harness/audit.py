@@ -47,7 +47,7 @@ again, in another batch, whose padding can change a vector's last bits: .999998 
 DEAD_CODES: Final = frozenset(
     {
         *("missing_key", "bad_key", "bad_utf8", "bad_json", "bad_schema", "no_text"),
-        *("too_large", "not_finite"),
+        *("too_large", "not_finite", "poison"),
     }
 )
 

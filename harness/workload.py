@@ -55,6 +55,7 @@ class Topics:
             "HEADRACE_EMBEDDINGS__TOPIC": self.embeddings,
             "HEADRACE_DEAD_LETTERS__TOPIC": self.dead_letters,
             "HEADRACE_TABLE__URI": uri,
+            "HEADRACE_RECOVERY__SUSPECTS": f"{uri}-suspects",
             "HEADRACE_METRICS__ADDRESS": "",
         }
 

@@ -30,6 +30,7 @@ from operators.judging import (
     reject,
     too_large,
 )
+from operators.poison import POISON
 from operators.records import (
     Document,
     DocumentBatch,
@@ -56,6 +57,7 @@ ERROR_CODES: Final = frozenset(
         "no_text",
         "too_large",
         "not_finite",
+        POISON,
     }
 )
 

@@ -11,16 +11,22 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
 __all__ = ["Shutdown"]
 
 
 class Shutdown:
-    """Whether the flow has been asked to end."""
+    """Whether the flow has been asked to end.
 
-    def __init__(self) -> None:
+    Args:
+        told: Called when it is; must be quick, since a signal's handler calls it.
+    """
+
+    def __init__(self, told: Callable[[], None] | None = None) -> None:
         self._asked = threading.Event()
+        self._told = told
 
     @property
     def asked(self) -> bool:
@@ -30,6 +36,8 @@ class Shutdown:
     def ask(self) -> None:
         """Ask the sources to end."""
         self._asked.set()
+        if self._told is not None:
+            self._told()
 
     def on_signals(self) -> None:
         """Let SIGTERM and SIGINT ask; a second one ends the process as it always does."""

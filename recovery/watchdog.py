@@ -23,7 +23,7 @@ from headrace.errors import HeadraceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["EXIT_STALLED", "Watchdog", "end_process", "ending"]
+__all__ = ["EXIT_STALLED", "Watchdog", "before_end", "end_process", "ending"]
 
 EXIT_STALLED: Final = 75
 """The exit code of a process that the watchdog ended: EX_TEMPFAIL of sysexits.h, try again."""
@@ -34,11 +34,21 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
+_before_end: Final[list[Callable[[], None]]] = []
+
+
+def before_end(call: Callable[[], None]) -> None:
+    """Have something done before this process ends itself; it must be quick, and never raise."""
+    _before_end.append(call)
+
+
 def end_process(message: str, code: int) -> None:
     """Say why in one line on standard error and end the process at once, without unwinding.
 
     Unwinding would run through Bytewax's threads, which abort with a trace of their own.
     """
+    for call in _before_end:
+        call()
     print(message, file=sys.stderr, flush=True)  # noqa: T201 - the one line that a person reads
     os._exit(code)
 

@@ -112,12 +112,13 @@ def settings(broker: Broker, model: Mapping[str, str], folder: Path, name: str) 
             for topic in ("views", "inventory", "embeddings", "users")
         },
         "HEADRACE_TABLE__URI": str(folder / "lancedb"),
+        "HEADRACE_RECOVERY__SUSPECTS": str(folder / "suspects"),
         "HEADRACE_TABLE__COLUMNS": '{"price": "float64"}',
         "HEADRACE_METRICS__ADDRESS": "",
     }
 
 
-def until(condition: Callable[[], bool], flow: Flow, timeout_s: float = 60) -> None:
+def until(condition: Callable[[], bool], flow: Flow, timeout_s: float = 180) -> None:
     """Wait for something that a running flow is to bring about."""
     deadline = time.monotonic() + timeout_s
     while not condition():

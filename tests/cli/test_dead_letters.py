@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from cli.broker import Record, connect, records
-from cli.dead_letters import _letter, _returned, _source
+from cli.dead_letters import Choice, Letter, _letter, _returned, _source, _span
 from cli.errors import CommandError
 from clients.kafka import KafkaConfig
 from flows.settings import load
@@ -69,7 +70,13 @@ def test_replay(world: World) -> None:
     assert "2 sent back, 0 skipped" in done.out
     sent = source(world.env)[before:]
     assert [(r.key, r.value) for r in sent] == list(BAD.items())[:2]
-    assert sent[0].headers == (("event_id", b"e1"), ("headrace-replayed", b"1"))
+    died_at = headrace(world.env, "dead-letters", "show", "0:0", "--json").json["source"]
+    assert sent[0].headers == (
+        ("event_id", b"e1"),
+        ("headrace-origin", died_at.encode()),
+        ("headrace-origin-error", b"bad_json"),
+        ("headrace-replayed", b"1"),
+    )
 
 
 def test_replay_large(world: World) -> None:
@@ -122,17 +129,152 @@ def test_foreign_records(fresh: dict[str, str], broker: Broker) -> None:
     assert "headrace-source" in done.out
 
 
+def test_show(world: World) -> None:
+    """One dead letter is shown with its headers and its value, cut where that is asked for."""
+    found = headrace(world.env, "dead-letters", "show", "0:1", "--json").json
+    assert (found["offset"], found["code"]) == ("0:1", "no_text")
+    assert found["source"].startswith("world.documents/0/")
+    assert found["key"] == {"text": "empty", "bytes": 5, "cut": False}
+    assert found["headers"] == [
+        {"name": "event_id", "value": {"text": "e1", "bytes": 2, "cut": False}}
+    ]
+    assert found["value"] == {"text": '{"text": " "}', "bytes": 13, "cut": False}
+    assert (found["origin"], found["replayed"]) == (None, 0)
+    cut = headrace(world.env, "dead-letters", "show", "0:1", "--bytes", "3", "--json").json
+    assert cut["value"] == {"text": '{"t', "bytes": 13, "cut": True}
+    shown = headrace(world.env, "dead-letters", "show", "0:1").out
+    assert "code: no_text\n" in shown
+    assert "header event_id: e1\n" in shown
+    assert shown.endswith('value, 13 bytes:\n{"text": " "}\n')
+    assert headrace(world.env, "dead-letters", "show", "0:2").out.endswith("value: none\n")
+
+
+@pytest.mark.parametrize("place", ["0:99", "7:0"])
+def test_show_nothing(world: World, place: str) -> None:
+    """A place that holds no dead letter is an error that names it."""
+    done = headrace(world.env, "dead-letters", "show", place)
+    assert (done.code, done.out) == (1, "")
+    assert (
+        done.err
+        == f"headrace: world.dead/{place.replace(':', '/')}: there is no such dead letter\n"
+    )
+
+
+def test_where_they_died(world: World) -> None:
+    """A source topic and its partition narrow the list; those of another are not shown."""
+
+    def keys(*options: str) -> list[str]:
+        found = headrace(world.env, "dead-letters", "list", "--json", *options).json
+        return [item["key"] for item in found]
+
+    every = [key.decode() for key in BAD]
+    assert keys("--source", "world.documents") == keys("--partition", "0") == every
+    assert keys("--source", "world.documents/0", "--code", "no_text") == ["empty"]
+    assert keys("--source", "world.documents/1") == keys("--partition", "1") == []
+    assert keys("--source", "world") == []
+
+
+def test_when_they_died(fresh: dict[str, str], broker: Broker) -> None:
+    """Only those within the span are listed, also where records do not stand in time's order."""
+    headrace(fresh, "topics", "create")
+    producer = KafkaConfig(broker.bootstrap_servers, "test").producer()
+    start = datetime(2025, 3, 1, 12, tzinfo=UTC)
+    for minute in (0, 10, 9, 20, 60, 180):
+        when = int((start + timedelta(minutes=minute)).timestamp() * 1000)
+        topic = fresh["HEADRACE_DEAD_LETTERS__TOPIC"]
+        producer.produce(topic, b"x", str(minute), timestamp=when)
+        producer.flush()
+
+    def keys(*options: str) -> list[str]:
+        done = headrace(fresh, "dead-letters", "list", "--json", *options)
+        assert done.code == 0, done.err
+        return [item["key"] for item in done.json]
+
+    assert keys("--since", "2025-03-01T12:10") == ["10", "20", "60", "180"]
+    assert keys("--until", "2025-03-01T12:10:00Z") == ["0", "9"]
+    assert keys("--since", "2025-03-01T12:05", "--until", "2025-03-01T14:01+01:00") == [
+        *("10", "9", "20", "60")
+    ]
+    assert keys("--since", "2h") == keys("--until", "2025-03-01") == []
+    assert len(keys("--until", "1s")) == 6
+
+
+def test_what_a_span_leaves_is_not_read(fresh: dict[str, str], broker: Broker) -> None:
+    """The offsets to read are found by time: what is before the span, and long after it, is not."""
+    headrace(fresh, "topics", "create")
+    producer = KafkaConfig(broker.bootstrap_servers, "test").producer()
+    lane = Lane(fresh["HEADRACE_DEAD_LETTERS__TOPIC"], 0)
+    for hour in range(5):
+        producer.produce(
+            lane.topic, b"x", str(hour), timestamp=1_700_000_000_000 + hour * 3_600_000
+        )
+        producer.flush()
+    kafka = connect(load(fresh, Path("/nowhere")))
+    span = Choice(since=1_700_003_600_000, until=1_700_003_600_001)
+    assert _span(kafka, lane, span) == (1, 2)
+    assert _span(kafka, lane, Choice(since=1_800_000_000_000)) == (5, None)
+
+
+def test_bytes_that_are_no_text(fresh: dict[str, str], broker: Broker) -> None:
+    """What is not UTF-8 is shown in hex, so that nothing of it is lost."""
+    headrace(fresh, "topics", "create")
+    producer = KafkaConfig(broker.bootstrap_servers, "test").producer()
+    topic = fresh["HEADRACE_DEAD_LETTERS__TOPIC"]
+    producer.produce(topic, b"\xff\x00a", "k", headers=[("h", b"\xfe"), ("none", None)])
+    producer.flush()
+    found = headrace(fresh, "dead-letters", "show", "0:0", "--json").json
+    assert found["value"] == {"hex": "ff 00 61", "bytes": 3, "cut": False}
+    assert [held["value"] and held["value"]["hex"] for held in found["headers"]] == ["fe", None]
+    assert (
+        "value, 3 bytes in hex:\nff 00 61\n" in headrace(fresh, "dead-letters", "show", "0:0").out
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["list", "--source", "/1"], "--source: '/1': must be TOPIC or TOPIC/PARTITION"),
+        (["list", "--source", "a/b"], "--source: 'a/b': must be"),
+        (["list", "--source", "a/1", "--partition", "2"], "--partition 2 says another one"),
+        (["list", "--since", "yesterday"], "--since: 'yesterday': must be a time such as"),
+        (["list", "--until", "999999999w"], "--until: '999999999w': must be"),
+        (["show", "12"], "PLACE: '12': must be PARTITION:OFFSET"),
+        (["replay"], "say which"),
+        (["replay", "--all", "--partition", "0"], "say which"),
+    ],
+)
+def test_wrong_usage(options: list[str], told: str) -> None:
+    """A wrong option is told by its name before the broker is asked, and exits with 2."""
+    done = headrace({}, "dead-letters", *options)
+    assert done.code == 2
+    assert told in done.err
+
+
 def test_headers_of_a_second_replay() -> None:
-    """The count rises with each replay, and of two sources the last, which is ours, counts."""
+    """The count rises with each replay, the first source stays; of two sources ours counts."""
     headers = (
         ("headrace-source", b"theirs"),
         ("headrace-replayed", b"1"),
+        ("headrace-origin", b"a/b/1/0"),
+        ("headrace-origin-error", b"poison"),
         ("headrace-error", b"no_text"),
         ("headrace-source", b"a/b/1/2"),
     )
     record = Record(Lane("dead", 0), 5, 0, b"k", b"v", headers)
-    assert _returned(record) == (("headrace-replayed", b"2"),)
-    assert _letter(record).source == "a/b/1/2"
+    letter = _letter(record)
+    assert _returned(record, letter) == (
+        ("headrace-origin", b"a/b/1/0"),
+        ("headrace-origin-error", b"poison"),
+        ("headrace-replayed", b"2"),
+    )
+    assert letter.source == "a/b/1/2"
     assert _source("a/b/1/2") == (Lane("a/b", 1), 2)
     with pytest.raises(CommandError):
         _source("nonsense")
+
+
+def test_an_origin_that_a_producer_made_up() -> None:
+    """A record that was never sent back has no origin, whatever its headers say."""
+    record = Record(Lane("dead", 0), 5, 0, b"k", b"v", (("headrace-origin", b"made/up/1"),))
+    letter = Letter(record, "bad_json", "", "a/1/2")
+    assert _returned(record, letter)[0] == ("headrace-origin", b"a/1/2")

@@ -81,6 +81,7 @@ class Shop:
             "HEADRACE_RECOMMEND__EMBEDDINGS_TOPIC": self.topics["products"],
             "HEADRACE_RECOMMEND__USERS_TOPIC": self.topics["users"],
             "HEADRACE_TABLE__URI": str(self.folder / "lancedb"),
+            "HEADRACE_RECOVERY__SUSPECTS": str(self.folder / "suspects"),
             "HEADRACE_METRICS__ADDRESS": "",
             **self.settings,
         }

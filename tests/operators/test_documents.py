@@ -79,7 +79,9 @@ def metadata(**fields: object) -> dict[str, object]:
 
 def test_codes_are_the_contracts() -> None:
     """The stable codes are those that the contract lists."""
-    contract = "missing_key bad_key bad_utf8 bad_json bad_schema no_text too_large not_finite"
+    contract = (
+        "missing_key bad_key bad_utf8 bad_json bad_schema no_text too_large not_finite poison"
+    )
     assert frozenset(contract.split()) == ERROR_CODES
 
 
