@@ -40,3 +40,12 @@ def test_asking_without_a_signal() -> None:
     shutdown.ask()
     shutdown.ask()
     assert (before, shutdown.asked) == (False, True)
+
+
+def test_somebody_is_told() -> None:
+    """Whoever wants to know of it is told, with the first request already."""
+    told: list[bool] = []
+    shutdown = Shutdown(lambda: told.append(True))
+    assert told == []
+    shutdown.ask()
+    assert told
