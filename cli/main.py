@@ -310,6 +310,64 @@ def status(
     show(read_status(_settings(), recovery), as_json=as_json)
 
 
+@app.command("migrate")
+def migrate(
+    model: Annotated[
+        str | None,
+        typer.Option(help="What model.name is to be. [default: as it was begun]", metavar="NAME"),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            min=8, help="What model.max_tokens is to be. [default: as it is]", metavar="N"
+        ),
+    ] = None,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="table or topic: what the new table begins with. [default: table]",
+            metavar="WHICH",
+        ),
+    ] = None,
+    show_status: Annotated[bool, typer.Option("--status", help="Only show how it stands.")] = False,
+    rollback: Annotated[
+        bool, typer.Option("--rollback", help="Let readers have the old table again.")
+    ] = False,
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Delete the old table after the switch.")
+    ] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Delete a new table that is not switched to.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Change the model without a stop: a new table is made, and readers are switched to it.
+
+    What the table holds is embedded with the new model into a table of its own, which then follows
+    the topic. Once it has caught up, headrace search, serve and status have it in place of the old
+    one. The command goes on to keep it fresh until it is interrupted, or a flow with the new
+    settings takes over. Interrupted at any moment, it goes on where it was when it is run again.
+    """
+    from cli import migrate as command
+    from headrace.errors import UsageError
+
+    others = {
+        "--status": (show_status, command.status),
+        "--rollback": (rollback, command.rollback),
+        "--drop-old": (drop_old, command.drop_old),
+        "--abandon": (abandon, command.abandon),
+    }
+    asked = [name for name, (given, _) in others.items() if given]
+    if len(asked) > 1 or (asked and (model, max_tokens, origin) != (None, None, None)):
+        raise UsageError(f"migrate: {asked[0]}: goes alone")
+    if asked:
+        command.show(others[asked[0]][1](_settings()), as_json=as_json)
+        return
+    for told in command.migrate(_settings(), model, max_tokens, command.origin_of(origin)):
+        command.show(told, as_json=as_json)
+
+
 @dead_letters_app.command("list")
 def dead_letters_list(
     code: Code = None,

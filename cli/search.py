@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from cli.output import emit, say, show_table
-from flows.access import encoder_of, existing_store
+from flows.access import current, encoder_of, existing_store
 from headrace.errors import UsageError
 from sinks.errors import FilterError
 from sinks.search import Query, TableReader, check_model, find
@@ -35,6 +35,7 @@ def search(settings: Settings, words: str, k: int, where: str | None) -> list[di
     """
     if not words.strip():
         raise UsageError("WORDS: are empty; say what to look for")
+    settings = current(settings)
     reader = TableReader(existing_store(settings))
     encoder = encoder_of(settings)
     check_model(reader.fence(), reader.store.name, encoder.name, encoder.fingerprint)

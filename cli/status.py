@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from cli.broker import connect, records
 from cli.output import ago, emit, say, show_table
-from flows.access import embedding_topics, reading_store
+from flows.access import current, embedding_topics, reading_store
 from flows.frame import lanes_of
 from headrace.errors import UsageError
 from sources.lane import LaneReader
@@ -111,13 +111,15 @@ def status(settings: Settings, recovery: Path | None) -> Status:
     """How fresh the outputs are, read from where their progress is kept.
 
     Args:
-        settings: They name the broker, the topics and the table.
+        settings: They name the broker, the topics and the table; after a migration it is the new
+            table's flow that is told of.
         recovery: The recovery folder, if there is one.
 
     Raises:
         HeadraceError: The broker or a topic is not there, or the recovery folder.
     """
     snapshot = None if recovery is None else _snapshot(recovery)
+    settings = current(settings)
     kafka = connect(settings)
     lanes = lanes_of(kafka, embedding_topics(settings))
     progress, table = _table(settings)

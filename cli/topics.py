@@ -18,7 +18,7 @@ from flows.access import max_message_bytes, model_source_of
 from operators.model import open_bundle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from confluent_kafka.admin import AdminClient
 
@@ -55,13 +55,19 @@ class Topic:
     made: bool = True
 
 
-def create(settings: Settings, partitions: int, replication: int | None) -> list[Topic]:
+def create(
+    settings: Settings,
+    partitions: int,
+    replication: int | None,
+    only: Collection[str] | None = None,
+) -> list[Topic]:
     """Make those topics that are missing.
 
     Args:
         settings: They name the topics.
         partitions: Of a source topic, and of embeddings.
         replication: Copies of each partition; the broker's default unless given.
+        only: Those that are looked at; all that the settings name unless given.
 
     Returns:
         All topics, made or found.
@@ -73,6 +79,8 @@ def create(settings: Settings, partitions: int, replication: int | None) -> list
     admin = kafka.admin()
     wanted = _wanted(settings, _sized(settings, kafka, admin))
     present = kafka.partitions(wanted)
+    if only is not None:
+        wanted = {name: config for name, config in wanted.items() if name in only}
     sources = {name: len(present.get(name, range(partitions))) for name in _sources(settings)}
     topics: list[Topic] = []
     for name, config in wanted.items():

@@ -205,6 +205,21 @@ class KafkaConfig:
         """
         return self._committed(consumer, topic, partition).metadata or ""
 
+    def commit(self, consumer: Consumer, offsets: list[TopicPartition]) -> None:
+        """Commit offsets of the group, outside of a transaction.
+
+        Raises:
+            BrokerError: The broker can't be reached or refuses.
+        """
+
+        def ask() -> None:
+            done = consumer.commit(offsets=offsets, asynchronous=False)
+            for place in done or ():
+                if place.error is not None:
+                    raise KafkaException(place.error)
+
+        self.patiently(f"committing offsets of {self.application_id}", ask)
+
     def _committed(self, consumer: Consumer, topic: str, partition: int) -> TopicPartition:
         def ask() -> TopicPartition:
             wanted = [TopicPartition(topic, partition)]

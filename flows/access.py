@@ -6,11 +6,13 @@ For whatever is no flow itself, and so has no need of Bytewax.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from clients.kafka import KafkaConfig
 from operators.model import ModelSource, load_encoder
 from operators.views import PRODUCT_COLUMNS
+from sinks.aliases import Aliases
 from sinks.errors import SinkError
 from sinks.join import Join
 from sinks.schema import TableSchema
@@ -19,11 +21,14 @@ from sinks.store import TableStore
 if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.model import Encoder
+    from sinks.aliases import Target
     from telemetry.metrics import Metrics
 
 __all__ = [
     "HOUR_MS",
+    "ModelShape",
     "Topics",
+    "current",
     "embedding_topics",
     "encoder_of",
     "existing_store",
@@ -33,6 +38,7 @@ __all__ = [
     "reading_store",
     "recommending_tables",
     "recommending_topics",
+    "set_to",
     "table_of",
 ]
 
@@ -92,6 +98,39 @@ def encoder_of(settings: Settings, metrics: Metrics | None = None) -> Encoder:
     )
 
 
+@cache
+def _aliases(uri: str) -> Aliases:
+    """Kept, since a server looks at them again and again."""
+    return Aliases(uri)
+
+
+def current(settings: Settings) -> Settings:
+    """The settings of the table that readers of `table.name` are to read, and of its flow.
+
+    Another table than that of the name itself after `headrace migrate`.
+
+    Raises:
+        SinkError: The aliases can't be read.
+    """
+    target = _aliases(settings.table.uri).resolve(settings.table.name)
+    return settings if target is None else set_to(settings, target)
+
+
+def set_to(settings: Settings, target: Target) -> Settings:
+    """The same settings for another table and its model."""
+    changed: dict[str, dict[str, object]] = {
+        "kafka": {"application_id": target.application_id},
+        "embeddings": {"topic": target.embeddings_topic},
+        "dead_letters": {"topic": target.dead_letters_topic},
+        "table": {"name": target.table},
+        "model": {"name": target.model, "max_tokens": target.max_tokens},
+    }
+    sections = {
+        name: getattr(settings, name).model_copy(update=update) for name, update in changed.items()
+    }
+    return settings.model_copy(update=sections)
+
+
 def reading_store(settings: Settings) -> TableStore:
     """The table that the settings name, to be opened and read only: that takes no model."""
     table = settings.table
@@ -124,7 +163,7 @@ def embedding_topics(settings: Settings) -> Topics:
     )
 
 
-def table_of(settings: Settings, encoder: Encoder) -> TableStore:
+def table_of(settings: Settings, encoder: ModelShape) -> TableStore:
     """The table of that model's vectors."""
     table = settings.table
     schema = TableSchema(

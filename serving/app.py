@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from clients.errors import BrokerError
 from flows.access import HOUR_MS, encoder_of, kafka_of, reading_store, recommending_tables
 from operators.documents import Decoder
 from serving.auth import tokens_of
+from serving.following import Following, Readers
 from serving.guard import Guard
 from serving.health import Readiness, health_router
 from serving.ingest import Ingest, ingest_router
@@ -102,6 +103,15 @@ def create_app(settings: Settings, given: ReadyMade | None = None) -> FastAPI:
     return app
 
 
+@dataclass
+class _Shape:
+    """What is known of a model that is not kept."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+
+
 class _Made:
     """The parts, as they are made."""
 
@@ -114,10 +124,11 @@ class _Made:
             settings.serve.delivery_timeout_s,
         )
         self.publisher: Publisher | None = None
-        self.vectors: QueryVectors | None = None
+        self.following: Following | None = None
         self._settings = settings
         self._metrics = metrics
         self._given = given
+        self._shape: _Shape | None = None
 
     def add_ingest(self, app: FastAPI) -> None:
         """Add what writes."""
@@ -140,11 +151,20 @@ class _Made:
 
     def add_search(self, app: FastAPI) -> None:
         """Add what searches; the model is loaded now, the table opened when it is needed."""
-        settings = self._settings
-        model = self._given.model or encoder_of(settings)
         reranker()
+        self.following = Following(self._settings, self._readers)
+        app.include_router(search_router(self.following))
+        app.include_router(recommend_router(self._recommending()))
+        app.include_router(live_router(self._live(self.following)))
+        app.include_router(page_router())
+        self.checks["table"] = self.following.check_model
+
+    def _readers(self, settings: Settings) -> Readers:
+        model = self._given.model or encoder_of(settings)
+        if settings == self._settings:
+            self._shape = _Shape(model.name, model.fingerprint, model.dimension)
         reader = TableReader(reading_store(settings))
-        self.vectors = QueryVectors(
+        vectors = QueryVectors(
             lambda texts: model.encode_queries(list(texts)),
             settings.serve.query_cache_entries,
             self._metrics,
@@ -152,25 +172,23 @@ class _Made:
         search = Search(
             reader,
             model,
-            self.vectors,
+            vectors,
             settings.table.columns,
             settings.source.topics,
             settings.serve.after_timeout_s,
         )
-        app.include_router(search_router(search))
-        app.include_router(recommend_router(self._recommending(model)))
-        app.include_router(live_router(self._live(reader)))
-        app.include_router(page_router())
-        self.checks["table"] = search.check_model
+        return Readers(settings, search, vectors, Latest(reader))
 
-    def _live(self, reader: TableReader) -> Live:
+    def _live(self, latest: Following) -> Live:
         settings = self._settings
         topics = settings.source.topics
         flow = FlowMetrics(settings.serve.flow_metrics, settings.metrics.address, topics)
         kafka = replace(kafka_of(settings), outage_s=OUTAGE_S)
-        return Live(flow, Latest(reader), _BrokerCheck(kafka, topics[0]))
+        return Live(flow, latest, _BrokerCheck(kafka, topics[0]))
 
-    def _recommending(self, model: Model) -> Recommending:
+    def _recommending(self) -> Recommending:
+        # These tables have no alias: their model is that of the settings.
+        model = self._shape or self._given.model or encoder_of(self._settings)
         tables = recommending_tables(self._settings, model)
         products, users = (TableReader(tables[sink]) for sink in ("products", "users"))
         popular_ms = self._settings.recommend.popular_hours * HOUR_MS
@@ -197,10 +215,9 @@ def _lifespan(made: _Made) -> Callable[[FastAPI], AbstractAsyncContextManager[No
     async def living(_: FastAPI) -> AsyncIterator[None]:
         if made.publisher is not None:
             made.publisher.start()
-        yield
-        if made.publisher is not None:
-            await made.publisher.close()
-        if made.vectors is not None:
-            made.vectors.close()
+        with nullcontext() if made.following is None else made.following.running():
+            yield
+            if made.publisher is not None:
+                await made.publisher.close()
 
     return living

@@ -5,7 +5,7 @@ import time
 import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from fastapi import APIRouter
@@ -16,7 +16,7 @@ from serving.guard import guarded
 from serving.models import FreshDocument, Freshness, LaneLag, LiveState
 from serving.openapi import problems
 from serving.search import READ
-from sinks.latest import Latest
+from sinks.latest import Fresh
 from telemetry.scrape import Totals, percentile, read_totals
 
 __all__ = ["FlowMetrics", "Live", "live_router"]
@@ -78,6 +78,13 @@ def _fetched(url: str) -> str:
     return text.decode()
 
 
+class Documents(Protocol):
+    """The last documents of a table."""
+
+    def documents(self) -> list[Fresh]:
+        """The last ones, newest first."""
+
+
 class Live:
     """Looks at the flow and the table, once a second for all who ask.
 
@@ -88,7 +95,7 @@ class Live:
     """
 
     def __init__(
-        self, flow: Callable[[], Totals], latest: Latest, broker: Callable[[], None]
+        self, flow: Callable[[], Totals], latest: Documents, broker: Callable[[], None]
     ) -> None:
         self._flow = flow
         self._latest = latest

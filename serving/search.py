@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Body
 from numpy.typing import NDArray
 
+from flows.access import ModelShape
 from operators.records import Lane
 from serving.guard import guarded
 from serving.models import Item, Items, Position, SearchBody
@@ -18,7 +19,7 @@ from serving.vectors import QueryVectors
 from serving.waiting import ProgressWatch
 from sinks.search import Found, Query, TableReader, check_model, find
 
-__all__ = ["READ", "Model", "ModelCheck", "Search", "search_router"]
+__all__ = ["READ", "Model", "ModelCheck", "Search", "Searching", "search_router"]
 
 READ: Final = "read"
 MODEL_CHECKED_S: Final = 1.0
@@ -39,6 +40,14 @@ class Model(Protocol):
         ...
 
 
+class Searching(Protocol):
+    """What the route asks."""
+
+    async def items(self, asked: SearchBody) -> list[Found]:
+        """What a search finds, best first."""
+        ...
+
+
 class ModelCheck:
     """Refuses a table that holds another model's vectors, also one that was put in its place.
 
@@ -47,7 +56,7 @@ class ModelCheck:
         model: The model that queries are embedded with.
     """
 
-    def __init__(self, reader: TableReader, model: Model) -> None:
+    def __init__(self, reader: TableReader, model: ModelShape) -> None:
         self._reader = reader
         self._model = model
         self._checked = -MODEL_CHECKED_S
@@ -125,7 +134,7 @@ class Search:
             raise ProblemError(504, "not_yet", detail, {"Retry-After": "1"})
 
 
-def search_router(search: Search) -> APIRouter:
+def search_router(search: Searching) -> APIRouter:
     """The route that searches."""
     router = guarded(READ, tags=["search"], responses=problems(*_REFUSED))
 

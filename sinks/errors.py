@@ -1,9 +1,14 @@
 """Errors of the sinks; the tree stands in `headrace.errors`."""
 
+from typing import Final
+
 from headrace.errors import HeadraceError, UsageError
 from recovery.watchdog import EXIT_STALLED
 
-__all__ = ["FilterError", "SinkError", "WriterLostError"]
+__all__ = ["SECOND_COPY", "FilterError", "SinkError", "WriterLostError"]
+
+SECOND_COPY: Final = "a second copy of this flow"
+"""What the error of a flow names that another one has fenced."""
 
 
 class SinkError(HeadraceError):

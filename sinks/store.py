@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LANCE_ERRORS", "Fence", "TableStore", "one_line", "vectors_of"]
+__all__ = ["LANCE_ERRORS", "Fence", "TableStore", "is_conflict", "one_line", "vectors_of"]
 
 LANCE_ERRORS: Final = (OSError, RuntimeError, ValueError)
 """What Lance raises, whatever is wrong."""
@@ -42,6 +43,12 @@ def one_line(error: BaseException) -> str:
     return line.split(", /")[0].split(", rust/")[0]
 
 
+def is_conflict(error: Exception) -> bool:
+    """Whether a commit failed since another came before it."""
+    text = str(error).lower()
+    return "concurrent" in text or "conflict" in text
+
+
 @dataclass(frozen=True)
 class Fence:
     """What the fence row says, in its column `metadata`.
@@ -53,6 +60,8 @@ class Fence:
         sequence: Rises with each commit.
         progress: The next offset of each lane, by the lane's key.
         version: Of this layout.
+        seeded: While the table is seeded with the rows of another, how many of those have been
+            taken; its progress is that of the other's once all have. None otherwise.
     """
 
     model: str
@@ -61,10 +70,14 @@ class Fence:
     sequence: int = 0
     progress: Mapping[str, int] = field(default_factory=dict)
     version: int = FENCE_VERSION
+    seeded: int | None = None
 
     def json(self) -> str:
         """The fence as JSON."""
-        return json.dumps(asdict(self), sort_keys=True)
+        fields = asdict(self)
+        if self.seeded is None:
+            del fields["seeded"]
+        return json.dumps(fields, sort_keys=True)
 
     @classmethod
     def parse(cls, text: str) -> Fence:
@@ -90,10 +103,11 @@ class Fence:
             )
         return cls(**fields)
 
-    def after(self, writer: str, progress: Mapping[str, int]) -> Fence:
+    def after(self, writer: str, progress: Mapping[str, int], seeded: int | None = None) -> Fence:
         """The fence of the next commit."""
         merged = {**self.progress, **progress}
-        return replace(self, writer=writer, sequence=self.sequence + 1, progress=merged)
+        sequence = self.sequence + 1
+        return replace(self, writer=writer, sequence=sequence, progress=merged, seeded=seeded)
 
 
 def _is_fence(fields: dict[str, Any]) -> bool:
@@ -136,22 +150,32 @@ class TableStore:
         """Whether the table lies in this machine's files."""
         return "://" not in self.uri
 
-    def ensure(self) -> None:
+    def ensure(self, *, to_seed: bool = False) -> None:
         """Make the table if there is none; check that it fits if there is one.
 
+        Args:
+            to_seed: Whether it is to begin with the rows of another one.
+
         Raises:
-            SinkError: It can't be made, or has another schema or another model's vectors.
+            SinkError: It can't be made, or has another schema or another model's vectors, or is
+                half seeded.
         """
         self._check_folder()
         try:
-            fence = Fence(self.model, self.fingerprint)
+            fence = Fence(self.model, self.fingerprint, seeded=0 if to_seed else None)
             lance.write_dataset(self._fence_row(fence), self.path, mode="create")
         except LANCE_ERRORS as error:
             if not self.exists():
                 raise SinkError(
                     f"table.uri: {self.uri}: can't create table {self.name}: {one_line(error)}"
                 ) from error
-        self.check(self.open())
+        dataset = self.open()
+        self.check(dataset)
+        if not to_seed and self.fence(dataset).seeded is not None:
+            raise SinkError(
+                f"table.name: {self.name}: has not all rows of the table before it yet; go on with "
+                "that: headrace migrate"
+            )
 
     def exists(self) -> bool:
         """Whether there is a table."""
@@ -160,6 +184,18 @@ class TableStore:
         except LANCE_ERRORS:
             return False
         return True
+
+    def drop(self) -> None:
+        """Delete the table; nothing where there is none.
+
+        Raises:
+            SinkError: It can't be deleted.
+        """
+        with self.writing():
+            if not self.is_local:
+                lance.LanceDataset.drop(self.path, ignore_not_found=True)
+            elif Path(self.path).exists():  # or half of it, that a deletion before has left
+                shutil.rmtree(self.path)
 
     def open(self) -> lance.LanceDataset:
         """The table's newest version, with bounded caches.

@@ -16,7 +16,7 @@ from operators.window import Window
 from recovery.fencing import fenced_producer
 from recovery.watchdog import ending
 from sinks.committer import Committer
-from sinks.errors import SinkError
+from sinks.errors import SECOND_COPY, SinkError
 from sinks.seam import check_seam
 
 if TYPE_CHECKING:
@@ -275,8 +275,8 @@ class LaneWriter:
         kafka = error.args[0]
         if kafka.code() in FENCED:
             raise SinkError(
-                f"kafka.application_id: {self._writing.kafka.application_id}: a second copy of "
-                f"this flow has taken over {self._lane}; this one ends"
+                f"kafka.application_id: {self._writing.kafka.application_id}: {SECOND_COPY} has "
+                f"taken over {self._lane}; this one ends"
             ) from error
         if kafka.fatal() or not kafka.txn_requires_abort():
             raise SinkError(f"embeddings.topic: {self._lane}: {reason(error)}") from error

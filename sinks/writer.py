@@ -10,11 +10,11 @@ import pyarrow.compute as pc
 
 from operators.clock import wall_ms
 from sinks.chunks import has_chunks, settled
-from sinks.errors import SinkError
+from sinks.errors import SECOND_COPY, SinkError
 from sinks.join import joined
 from sinks.maintenance import Maintenance
 from sinks.schema import one_of
-from sinks.store import LANCE_ERRORS
+from sinks.store import LANCE_ERRORS, is_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["TableWriter"]
 
 CONFLICT_RETRIES: Final = 20
-
-
-def _is_conflict(error: Exception) -> bool:
-    text = str(error).lower()
-    return "concurrent" in text or "conflict" in text
 
 
 class TableWriter:
@@ -59,7 +54,9 @@ class TableWriter:
             self._chunked = max_chunks > 1 or has_chunks(self._dataset)
         self.fence: Fence = self._take_over()
 
-    def commit(self, rows: pa.Table, progress: Mapping[str, int]) -> None:
+    def commit(
+        self, rows: pa.Table, progress: Mapping[str, int], *, seeded: int | None = None
+    ) -> None:
         """Merge rows and progress in one commit, on the table's newest version.
 
         Lance itself would retry a conflicting merge and not ask whose the newer version is.
@@ -67,13 +64,14 @@ class TableWriter:
         Args:
             rows: Of the table's schema, each key once, a document's chunks in their order.
             progress: The next offset of each lane that they bring on, by the lane's key.
+            seeded: See `sinks.store.Fence`.
 
         Raises:
             SinkError: The table can't be written, or another writer has taken it over.
         """
         for _ in range(CONFLICT_RETRIES):
             self._refresh()
-            fence = self.fence.after(self._name, progress)
+            fence = self.fence.after(self._name, progress, seeded)
             if self._try_merge(rows, fence):
                 self.fence = fence
                 return
@@ -101,7 +99,7 @@ class TableWriter:
         """Write this writer's name into the fence: the one before it sees that and ends."""
         for _ in range(CONFLICT_RETRIES):
             held = self._store.fence(self._dataset)
-            fence = held.after(self._name, {})
+            fence = held.after(self._name, {}, held.seeded)
             if self._try_merge(self._store.schema.arrow.empty_table(), fence):
                 return fence
             self._latest()
@@ -127,7 +125,7 @@ class TableWriter:
                     .execute(merged)
                 )
             except LANCE_ERRORS as error:
-                if _is_conflict(error):
+                if is_conflict(error):
                     return False
                 raise
             self.rows = self._dataset.count_rows()
@@ -152,8 +150,7 @@ class TableWriter:
         self._latest()
         if self._store.fence(self._dataset).writer != self._name:
             raise SinkError(
-                f"table.name: {self._store.name}: a second copy of this flow writes it; this one "
-                "ends"
+                f"table.name: {self._store.name}: {SECOND_COPY} writes it; this one ends"
             )
 
     def _latest(self) -> None:
