@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from operators.judging import record_size
-from operators.records import DeadLetter, DocumentBatch, Kind
+from operators.records import DeadLetter, DocumentBatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -39,7 +39,7 @@ class GuardedDecoder:
     """A decoder that makes dead letters of condemned records without looking into them.
 
     Args:
-        decode: The decoder.
+        decode: The decoder; makes a dead letter of a record that has neither key nor value.
         guard: Knows which they are.
         max_record_bytes: Of a record; the decoder refuses a larger one without looking into it.
     """
@@ -58,19 +58,14 @@ class GuardedDecoder:
                 return self.decode(batch)
         bare = replace(
             batch,
+            keys=_with(batch.keys, condemned, None),
             values=_with(batch.values, condemned, None),
             headers=_with(batch.headers, condemned, ()),
         )
         with self.guard.holding((bare,)):
             documents = self.decode(bare)
         dead = {index: DeadLetter(POISON, MESSAGE, batch.original(index)) for index in condemned}
-        return replace(
-            documents,
-            records=batch,
-            kinds=_with(documents.kinds, condemned, Kind.DEAD),
-            ids=_with(documents.ids, condemned, ""),
-            dead={**documents.dead, **dead},
-        )
+        return replace(documents, records=batch, dead={**documents.dead, **dead})
 
     def _fits(self, batch: RecordBatch, index: int) -> bool:
         size = record_size(batch.keys[index], batch.values[index], batch.headers[index])

@@ -209,10 +209,15 @@ def test_what_a_span_leaves_is_not_read(fresh: dict[str, str], broker: Broker) -
             lane.topic, b"x", str(hour), timestamp=1_700_000_000_000 + hour * 3_600_000
         )
         producer.flush()
+    # Of an hour that is in the span, by a clock that is hours late: beyond what is looked at.
+    producer.produce(lane.topic, b"x", "late", timestamp=1_700_000_000_000 + 3_600_000)
+    producer.flush()
+    span = ("--since", "2023-11-14T23:00Z", "--until", "2023-11-14T23:20Z")
+    found = headrace(fresh, "dead-letters", "list", "--json", *span).json
+    assert [item["key"] for item in found] == ["1"]
     kafka = connect(load(fresh, Path("/nowhere")))
-    span = Choice(since=1_700_003_600_000, until=1_700_003_600_001)
-    assert _span(kafka, lane, span) == (1, 2)
-    assert _span(kafka, lane, Choice(since=1_800_000_000_000)) == (5, None)
+    assert _span(kafka, lane, Choice(since=1_700_003_600_000, until=1_700_003_600_001)) == (1, 2)
+    assert _span(kafka, lane, Choice(since=1_800_000_000_000)) == (6, None)
 
 
 def test_bytes_that_are_no_text(fresh: dict[str, str], broker: Broker) -> None:

@@ -57,7 +57,7 @@ def test_a_record_that_ends_the_process(broker: Broker, tmp_path: Path, texts: l
 
 def test_kills_from_outside(broker: Broker, tmp_path: Path, texts: list[str]) -> None:
     """Kills at random moments, one of them while suspects are tried, make no dead letter."""
-    with Trial(broker, tmp_path, texts, records=2000, workers=2, rate=150, seed=21) as trial:
+    with Trial(broker, tmp_path, texts, records=1200, workers=2, rate=150, seed=21) as trial:
         while (tried := trial.flow.log_text().count(TRYING)) < 1 and len(trial.disturbances) < 6:
             trial.kill_at_random()
             _await_start(trial)
