@@ -113,9 +113,10 @@ class Fence:
 def _is_fence(fields: dict[str, Any]) -> bool:
     """Whether these are a fence's fields, each of its type."""
     kinds = {"model": str, "fingerprint": str, "writer": str, "sequence": int, "version": int}
-    progress = fields.get("progress")
+    progress, seeded = fields.get("progress"), fields.get("seeded")
     return (
-        fields.keys() == {*kinds, "progress"}
+        fields.keys() - {"seeded"} == {*kinds, "progress"}
+        and (seeded is None or (type(seeded) is int and seeded >= 0))
         and all(type(fields[name]) is kind for name, kind in kinds.items())
         and isinstance(progress, dict)
         and all(type(offset) is int and offset >= 0 for offset in progress.values())

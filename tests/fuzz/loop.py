@@ -94,11 +94,9 @@ class Fuzzed:
 
     def __str__(self) -> str:
         outcomes = ", ".join(f"{name} {count}" for name, count in sorted(self.outcomes.items()))
-        lines = [
-            f"{self.target}: {self.tried:,} inputs in {self.seconds:.0f} s, "
-            f"{len(self.crashes)} crashes ({outcomes})"
-        ]
-        return "\n".join([*lines, *(f"  {crash}" for crash in self.crashes.values())])
+        tried = f"{self.tried:,} inputs in {self.seconds:.0f} s"
+        head = f"{self.target}: {tried}, {len(self.crashes)} crashes ({outcomes})"
+        return "\n".join([head, *(f"  {crash}" for crash in self.crashes.values())])
 
 
 def fuzz(target: Target, seconds: float, start: int = 0) -> Fuzzed:
@@ -126,9 +124,9 @@ def _round(target: Target, found: Fuzzed, number: int, deadline: float) -> None:
     def one(given: Any, chance: int) -> None:
         # Not ended by an error: Hypothesis would look for the smallest input that comes too late.
         varied = Random(chance)  # noqa: S311 - not for secrets
-        for number in range(1 + VARIED):
-            if time.monotonic() < deadline:
-                _try(target, found, target.vary(given, varied) if number else given)
+        for accident in range(1 + VARIED):
+            if not found.tried or time.monotonic() < deadline:
+                _try(target, found, target.vary(given, varied) if accident else given)
 
     one()
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
+    from headrace.errors import HeadraceError
     from operators.records import Headers
     from serving.records import Record
 
@@ -152,7 +153,7 @@ DOCUMENTS: Final = (
     b'{"text": "words", "metadata": {"price": 120.5, "name": "n", "big": 7}, "timestamp": 5}',
     b'{"metadata": {"on": true, "small": 3, "half": 0.5, "other": [1, {"a": null}]}}',
 )
-VIEW: Final = {"user_id": "u", "product_id": "42", "title": "Office Chair"}
+VIEW: Final[Mapping[str, Any]] = {"user_id": "u", "product_id": "42", "title": "Office Chair"}
 VIEW_TEXTS: Final = tuple(
     json.dumps({**VIEW, **more}).encode()
     for more in ({}, {"category": "chairs", "in_stock": True, "timestamp": 1_700_000_000})
@@ -203,9 +204,15 @@ def _loaded(content: bytes) -> str:
             _accepted(DECODER, Lane("documents", 0), record.key, record.value)
             sent += 1
     except CommandError as error:
-        assert "FILE: line " in str(error), "the line is not named"
-        return "refused"
+        return _named(error, "FILE: line ")
     return "sent" if sent else "empty"
+
+
+def _named(error: HeadraceError, what: str) -> str:
+    """An error as it must be: it names the thing, and has a bound."""
+    assert what in str(error), "nothing is named"
+    assert len(str(error)) <= MESSAGE_BYTES, "a message out of bounds"
+    return "refused"
 
 
 def _accepted(
@@ -318,6 +325,7 @@ def _requested(route: str, given: Request) -> str:
 
 def _taken(record: Record) -> None:
     """Whether the flow takes what was sent."""
+    decoders: Mapping[str, Callable[[RecordBatch], DocumentBatch]]
     decoders = {"documents": DECODER, "views": VIEWS, "inventory": STOCKS}
     lane = Lane(record.topic, 0)
     _accepted(decoders[record.topic], lane, record.key, record.value, record.headers)
@@ -388,7 +396,7 @@ _request_headers: Final = st.lists(
 
 FENCE: Final = Fence("some/model", "f1", "w", 7, {"documents/000000": 3}).json().encode()
 _fences: Final = json_texts(
-    ["model", "fingerprint", "writer", "sequence", "progress", "version"], [FENCE, b"{}"]
+    ["model", "fingerprint", "writer", "sequence", "progress", "version", "seeded"], [FENCE, b"{}"]
 )
 
 
@@ -397,9 +405,7 @@ def _fenced(text: bytes) -> str:
     try:
         held = Fence.parse(text.decode(errors="replace"))
     except SinkError as error:
-        assert "table.name" in str(error), "nothing is named"
-        assert len(str(error)) <= MESSAGE_BYTES, "a message out of bounds"
-        return "refused"
+        return _named(error, "table.name")
     assert all(isinstance(offset, int) and offset >= 0 for offset in held.progress.values())
     assert isinstance(held.sequence, int)
     assert Fence.parse(held.json()) == held

@@ -19,7 +19,12 @@ VIEWS, STOCKS = Lane("views", 0), Lane("inventory", 0)
 NOW = 1_700_000_500_000
 HOUR = 3_600_000.0
 PROTOBUF: Headers = (("content-type", b"application/x-protobuf"),)
-VIEW = {"user_id": "u", "product_id": "42", "title": "Office Chair", "timestamp": 1_700_000_000}
+VIEW: dict[str, Any] = {
+    "user_id": "u",
+    "product_id": "42",
+    "title": "Office Chair",
+    "timestamp": 1_700_000_000,
+}
 
 
 def batch(

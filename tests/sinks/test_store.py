@@ -129,10 +129,17 @@ def test_progress_of_the_lanes_asked_for(tmp_path: Path) -> None:
     assert table.store.progress([LANE.key, other.key]) == {LANE.key: 5, other.key: 9}
 
 
-@given(st.dictionaries(st.text(), st.integers(0, 1 << 60)), st.text(), st.integers(0, 1 << 60))
-def test_fence_comes_back(progress: dict[str, int], writer: str, sequence: int) -> None:
-    """What the fence row holds is read as it was written."""
-    fence = Fence("some/model", "f1", writer, sequence, progress)
+@given(
+    st.dictionaries(st.text(), st.integers(0, 1 << 60)),
+    st.text(),
+    st.integers(0, 1 << 60),
+    st.none() | st.integers(0, 1 << 60),
+)
+def test_fence_comes_back(
+    progress: dict[str, int], writer: str, sequence: int, seeded: int | None
+) -> None:
+    """What the fence row holds is read as it was written, while the table is seeded as well."""
+    fence = Fence("some/model", "f1", writer, sequence, progress, seeded=seeded)
     assert Fence.parse(fence.json()) == fence
 
 
@@ -205,6 +212,7 @@ def test_lookup_of_several_chunks_has_no_encoding(tmp_path: Path) -> None:
         ({"more": 1}, "can't be read"),
         ({"sequence": "7"}, "can't be read"),
         ({"progress": [3]}, "can't be read"),
+        ({"seeded": "3"}, "can't be read"),
         ({"progress": {"documents/000000": -1}}, "can't be read"),
         ({"progress": {"documents/000000": 1.5}}, "can't be read"),
     ],
