@@ -100,7 +100,13 @@ def migrate(
     Raises:
         HeadraceError: It can't be done.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    with _heard():
+        yield from _migrate(settings, model, max_tokens, origin)
+
+
+def _migrate(
+    settings: Settings, model: str | None, max_tokens: int | None, origin: Origin | None
+) -> Iterator[Told]:
     alias = _begun(settings, model, max_tokens, origin)
     target = alias.next or alias.current
     changed = set_to(settings, target)
@@ -324,6 +330,16 @@ def _shown(target: Target | None) -> dict[str, Any] | None:
         return None
     told = {"table": target.table, "model": target.model, "fingerprint": target.fingerprint}
     return {**told, "settings": changed_settings(target)}
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Let SIGTERM end the command as Ctrl-C does: with the flow that it runs, in good order."""
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupt(_signal: int, _frame: object) -> NoReturn:

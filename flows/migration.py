@@ -158,7 +158,9 @@ def behind(settings: Settings, alias: Alias, known: Mapping[str, int] | None = N
     """
     assert alias.next is not None
     old = progress_of(settings, alias.current.table) if known is None else known
-    new = progress_of(settings, alias.next.table)
+    # Its flow makes it.
+    there = named(settings, alias.next.table).exists()
+    new = progress_of(settings, alias.next.table) if there else {}
     return sum(max(0, offset - new.get(lane, 0)) for lane, offset in old.items())
 
 
@@ -196,6 +198,8 @@ def is_ready(settings: Settings, table: str) -> bool:
         SinkError: The table can't be read.
     """
     store = named(settings, table)
+    if not store.exists():
+        return False
     dataset = store.open()
     with store.reading():
         indexed = {name for index in dataset.describe_indices() for name in index.field_names}

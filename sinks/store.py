@@ -192,11 +192,16 @@ class TableStore:
         Raises:
             SinkError: It can't be deleted.
         """
-        with self.writing():
+        try:
             if not self.is_local:
                 lance.LanceDataset.drop(self.path, ignore_not_found=True)
             elif Path(self.path).exists():  # or half of it, that a deletion before has left
                 shutil.rmtree(self.path)
+        except LANCE_ERRORS as error:
+            raise SinkError(
+                f"table.uri: {self.uri}: can't delete table {self.name}: {one_line(error)}; stop "
+                "the flow that writes it, and try again"
+            ) from error
 
     def open(self) -> lance.LanceDataset:
         """The table's newest version, with bounded caches.
