@@ -6,6 +6,7 @@ has a table, a consumer group and output topics of its own, named after its mode
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -87,7 +88,7 @@ def begin(settings: Settings, changed: Settings, shape: ModelShape, *, seed: boo
     aliases = Aliases(settings.table.uri)
     before = aliases.all().get(name)
     current = _current(settings, fence.fingerprint)
-    after = Alias(name, current, Target(**{**vars(target), "snapshot": version}))
+    after = Alias(name, current, replace(target, snapshot=version))
     aliases.change(before, after)
     return after
 

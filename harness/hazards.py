@@ -40,7 +40,6 @@ def hang(trial: Trial) -> TrialResult:
     with trial:
         for process in (0, 1):
             trial.await_progress()
-            # Without its supervisor it would be found dead by its peers alone.
             trial.flow.pause(process)
             trial.note(f"process {process} stopped")
             time.sleep(HANG_S)
@@ -143,7 +142,7 @@ def _small_disks(places: list[Path]) -> Iterator[None]:
 @contextmanager
 def _full(place: Path) -> Iterator[None]:
     ballast = place / "ballast"
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+    with ballast.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 10):
             with suppress(OSError):
                 while file.write(bytes(size)):

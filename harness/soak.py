@@ -119,6 +119,8 @@ FURTHER: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
 }
 """Run only where they are named: they take long, or need more of the machine."""
 
+ALL: Final = SCENARIOS | FURTHER
+
 
 def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -> bool:
     """Run one scenario on a broker of its own; whether it came out as it must."""
@@ -126,7 +128,7 @@ def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -
     started = time.monotonic()
     with Broker(folder=folder / "kafka") as running:
         trial = Trial(running, folder, texts, records, workers=2, seed=seed, rate=rate)
-        result = (SCENARIOS | FURTHER)[name](trial)
+        result = ALL[name](trial)
     good = result.clean
     if name == "control":
         good = isinstance(result, TrialResult) and bool(result.report.duplicates)
@@ -156,14 +158,12 @@ def _ends(log_file: Path) -> Counter[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the named scenarios, or all."""
     parser = argparse.ArgumentParser(prog="python -m harness.soak", description=__doc__)
-    parser.add_argument(
-        "scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS | FURTHER)
-    )
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(ALL))
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=300.0, help="records written a second")
     given = parser.parse_args(arguments)
-    unknown = set(given.scenarios) - set(SCENARIOS | FURTHER)
+    unknown = set(given.scenarios) - set(ALL)
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     texts = [found.text.splitlines()[0] for found in docstrings(3000)]

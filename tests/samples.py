@@ -27,6 +27,15 @@ if TYPE_CHECKING:
 
 LANE = Lane("documents", 0)
 DIMENSION = 8
+COLUMNS = {
+    "name": "string",
+    "on": "bool",
+    "small": "int32",
+    "big": "int64",
+    "half": "float32",
+    "price": "float64",
+}
+"""A typed column of each type."""
 
 
 def encoded(

@@ -31,7 +31,7 @@ from sinks.messages import MessageEncoder
 from sinks.store import Fence
 from tests.fuzz.loop import Target
 from tests.fuzz.mutations import accidents, json_texts, protobuf
-from tests.samples import encoded
+from tests.samples import COLUMNS, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,14 +55,6 @@ HOME: Final = 1
 """The partition of two that the views of the samples' user belong to."""
 
 NOW: Final = 1_700_000_000_000
-COLUMNS: Final = {
-    "name": "string",
-    "on": "bool",
-    "small": "int32",
-    "big": "int64",
-    "half": "float32",
-    "price": "float64",
-}
 DECODER: Final = Decoder(COLUMNS, MOST)
 VIEWS: Final = ViewDecoder(2, 3_600_000.0, MOST, now_ms=lambda: NOW)
 STOCKS: Final = StockDecoder(MOST)

@@ -44,14 +44,40 @@ MOMENT_S = 5.0
 """More than the new table may be behind at the switch, on a machine that has other work."""
 
 
-class Writer:
+class Beside:
+    """Does something again and again in a thread, from entry to exit."""
+
+    pause_s = 0.05
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def again(self) -> None:
+        """Do it once."""
+        raise NotImplementedError
+
+    def _run(self) -> None:
+        while not self._ended.wait(self.pause_s):
+            self.again()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+class Writer(Beside):
     """Goes on writing documents, changing their metadata and deleting them."""
 
     def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__()
         self._pipeline = pipeline
         self._random = random.Random(7)  # noqa: S311 - the same each time
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._number = 0
 
     def text(self) -> str:
         """Some words of a letter."""
@@ -71,50 +97,43 @@ class Writer:
             self._pipeline.put(name, self.text(), metadata={"n": number})
         self._pipeline.producer.poll(0)
 
-    def _run(self) -> None:
-        number = 0
-        while not self._ended.wait(0.05):
-            number += 1
-            self.step(number)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def again(self) -> None:
+        """One more write."""
+        self._number += 1
+        self.step(self._number)
 
     def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
+        super().__exit__()
         self._pipeline.producer.flush(30)
 
 
-class Reader:
+class Reader(Beside):
     """Searches all the time, and notes each answer that is not as it must be.
 
     What it has once seen of documents that are never deleted it must see again and again; what it
     has seen a moment ago may be missing right after the switch.
     """
 
+    pause_s = 0.1
+
     def __init__(self, client: httpx.Client, wanted: set[str]) -> None:
+        super().__init__()
         self.searches = 0
         self.faults: list[str] = []
         self._client = client
         self._seen = dict.fromkeys(wanted, 0.0)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def _run(self) -> None:
-        modes = ("vector", "text", "hybrid")
-        while not self._ended.wait(0.1):
-            mode = modes[self.searches % 3]
-            asked = {"query": "a b c d e f g", "k": 1000, "mode": mode}
-            asked_at = time.monotonic()
-            answer = self._client.post("/v1/search", json=asked)
-            self.searches += 1
-            if answer.status_code != 200:
-                self.faults.append(answer.text)
-                continue
-            if mode != "text":
-                self._look({item["id"] for item in answer.json()["items"]}, asked_at)
+    def again(self) -> None:
+        """One more search, in each mode in turn."""
+        mode = ("vector", "text", "hybrid")[self.searches % 3]
+        asked = {"query": "a b c d e f g", "k": 1000, "mode": mode}
+        asked_at = time.monotonic()
+        answer = self._client.post("/v1/search", json=asked)
+        self.searches += 1
+        if answer.status_code != 200:
+            self.faults.append(answer.text)
+        elif mode != "text":
+            self._look({item["id"] for item in answer.json()["items"]}, asked_at)
 
     def _look(self, found: set[str], asked_at: float) -> None:
         old = {name for name, since in self._seen.items() if asked_at - since > MOMENT_S}
@@ -123,14 +142,6 @@ class Reader:
         for name in found:
             if name.startswith("late"):
                 self._seen.setdefault(name, time.monotonic())
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
 
 
 class Migration:

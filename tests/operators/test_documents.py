@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 from headrace.v1.document_pb2 import Document as DocumentMessage
 from operators.documents import COLUMN_TYPES, ERROR_CODES, Decoder
 from operators.records import DeadLetter, Headers, Kind, Lane, RecordBatch
-from tests.samples import Fields
+from tests.samples import COLUMNS, Fields
 
-COLUMNS = {
-    "name": "string",
-    "on": "bool",
-    "small": "int32",
-    "big": "int64",
-    "half": "float32",
-    "price": "float64",
-}
 DECODER = Decoder(COLUMNS, max_record_bytes=2000)
 PROTOBUF: Headers = (("content-type", b"application/x-protobuf"),)
 NOW = 1_700_000_000_000
