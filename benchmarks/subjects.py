@@ -168,7 +168,7 @@ class Headrace(Subject):
             "HEADRACE_METRICS__ADDRESS": f"{HOST}:{place.port}",
         }
         return Flow(
-            {**self.settings, **own},
+            {**own, **self.settings},
             processes=processes,
             recovery=place.folder / "recovery",
             log=place.folder / "log",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -16,16 +17,19 @@ from clients.errors import BrokerError
 from headrace.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from tenacity import RetryCallState
 
-__all__ = ["AWAY", "CALL_TIMEOUT_S", "KafkaConfig", "is_away", "reason"]
+__all__ = ["AWAY", "CALL_TIMEOUT_S", "KafkaConfig", "Option", "is_away", "reason"]
 
 log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 Client = TypeVar("Client")
+
+Option = str | float | bool | Callable[..., None]
+"""The value of a client's option."""
 
 CALL_TIMEOUT_S: Final = 5.0
 """How long one call to the broker may take, in seconds."""
@@ -98,7 +102,7 @@ class KafkaConfig:
             **self.client,
         }
 
-    def consumer(self, **extra: str | float | bool | Callable[..., None]) -> Consumer:
+    def consumer(self, **extra: Option) -> Consumer:
         """A consumer of the application's group that commits nothing by itself."""
         config: dict[str, Any] = self._common() | {
             "group.id": self.application_id,
@@ -109,15 +113,15 @@ class KafkaConfig:
         }
         return _made(Consumer, config | extra)
 
-    def observer(self) -> Consumer:
+    def observer(self, **extra: Option) -> Consumer:
         """A consumer that reads committed offsets as they are now.
 
         One that is `read_committed` waits for open transactions, and so for up to a minute for
         that of a killed producer which nobody has fenced yet.
         """
-        return self.consumer(**{"isolation.level": "read_uncommitted"})
+        return self.consumer(**{"isolation.level": "read_uncommitted", **extra})
 
-    def transactional_producer(self, name: str, **extra: str | float) -> Producer:
+    def transactional_producer(self, name: str, **extra: Option) -> Producer:
         """A producer whose transactional id is the application's, for a part of that name."""
         config: dict[str, Any] = self._common() | {
             "transactional.id": f"{self.application_id}:{name}",
@@ -134,7 +138,7 @@ class KafkaConfig:
         }
         return _made(Producer, config | extra)
 
-    def producer(self, **extra: str | float) -> Producer:
+    def producer(self, **extra: Option) -> Producer:
         """An idempotent producer without transactions."""
         config: dict[str, Any] = self._common() | {
             "enable.idempotence": True,

@@ -8,6 +8,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
 from operators.poison import GuardedDecoder, GuardedStep
 from operators.records import Lane
+from recovery.health import FlowHealth
 from recovery.model import check_model
 from recovery.poison import PoisonGuard
 from recovery.progress import Board
@@ -31,7 +33,8 @@ from sources.again import read_again
 from sources.budget import read_ahead
 from sources.errors import SourceError
 from sources.kafka import KafkaSource, Reading
-from telemetry import logs
+from telemetry import logs, probes
+from telemetry.clients import interval_s
 from telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -85,6 +88,7 @@ class Frame:
         tables: The tables, by the name of their sink.
         metrics: Where to count.
         board: The sinks' progress.
+        health: Whether the flow moves.
         watchdog: Watches commits.
         shutdown: Whether to end.
         guard: Knows what is in native code's hands; None where that is switched off.
@@ -97,7 +101,8 @@ class Frame:
     tables: Mapping[str, TableStore]
     metrics: Metrics
     board: Board
-    watchdog: Watchdog = field(default_factory=Watchdog)
+    health: FlowHealth
+    watchdog: Watchdog
     shutdown: Shutdown = field(default_factory=Shutdown)
     guard: PoisonGuard | None = None
 
@@ -174,6 +179,7 @@ class Frame:
             {name: store.progress for name, store in self.tables.items()},
             self.board,
             self.shutdown,
+            self.health,
             self.metrics,
         )
         return KafkaSource(self.lanes, reading)
@@ -260,8 +266,13 @@ def frame_of(
     launch = Launch.parse(sys.argv, os.environ)
     logs.configure()
     lanes = lanes_of(kafka, topics)
-    metrics = Metrics(freshness_ms=settings.batch.freshness_ms, tables=sinks)
+    metrics = Metrics(
+        freshness_ms=settings.batch.freshness_ms,
+        tables=sinks,
+        clients_s=interval_s(len(lanes)) if settings.metrics.address else 0.0,
+    )
     encoder = encoder_of(settings, metrics)
+    metrics.build.labels(version("headrace"), encoder.name, *encoder.served_by).set(1)
     if launch.recovery is not None:
         keys = tuple(lane.key for lane in lanes)
         check_store(launch.recovery, StoreIdentity(keys, encoder.name, encoder.fingerprint))
@@ -269,15 +280,37 @@ def frame_of(
     stores = tables(encoder)
     for store in stores.values():
         store.ensure()
-    if settings.metrics.address:
-        host, _, port = settings.metrics.address.rpartition(":")
-        metrics.serve(host, int(port) + launch.process)
     durable = {name: store.progress for name, store in stores.items()}
     board = Board({"topic": _Committed(kafka), **durable}, ("topic", *sinks))
     guard = _guard(settings.recovery.suspects, kafka.application_id)
     shutdown = Shutdown(None if guard is None else guard.forgive)
+    watchdog = Watchdog()
+    health = FlowHealth(
+        board,
+        # In a cluster, tables may have their writers in other processes.
+        ("topic",) if launch.cluster else board.sinks,
+        settings.metrics.stalled_s,
+        kafka.bootstrap_servers,
+        watchdog,
+        metrics,
+    )
+    if settings.metrics.address:
+        host, _, port = settings.metrics.address.rpartition(":")
+        paths = {"/health/live": health.live, "/health/ready": health.ready}
+        probes.serve(host, int(port) + launch.process, metrics.registry, paths)
+        health.watch()
     return Frame(
-        settings, kafka, lanes, encoder, stores, metrics, board, shutdown=shutdown, guard=guard
+        settings,
+        kafka,
+        lanes,
+        encoder,
+        stores,
+        metrics,
+        board,
+        health,
+        watchdog,
+        shutdown=shutdown,
+        guard=guard,
     )
 
 

@@ -284,6 +284,13 @@ class MetricsSettings(_Section):
         "127.0.0.1:9464",
         description="Where Prometheus reads; the process index is added to the port. Empty: off.",
     )
+    stalled_s: float = Field(
+        120.0,
+        ge=1,
+        le=86_400,
+        description="Seconds without progress after which a flow that has something to do is "
+        "stalled.",
+    )
 
     @field_validator("address")
     @classmethod

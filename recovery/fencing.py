@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
-    from clients.kafka import KafkaConfig
+    from clients.kafka import KafkaConfig, Option
     from operators.records import Lane
 
 __all__ = ["fence", "fenced_producer"]
@@ -15,7 +15,7 @@ __all__ = ["fence", "fenced_producer"]
 INIT_TIMEOUT_S: Final = 10.0
 
 
-def fenced_producer(kafka: KafkaConfig, lane: Lane, **extra: str | float) -> Producer:
+def fenced_producer(kafka: KafkaConfig, lane: Lane, **extra: Option) -> Producer:
     """The lane's transactional producer; every earlier one is fenced, its transaction settled.
 
     The transactional id is named by topic and partition and so stays with the lane whatever the

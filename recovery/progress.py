@@ -124,6 +124,11 @@ class Board:
         with self._changed:
             self._owned.add((sink, lane))
 
+    def owns(self, sink: str, lane: str) -> bool:
+        """Whether the lane's sink runs in this process and has seen where the lane starts."""
+        with self._changed:
+            return (sink, lane) in self._owned
+
     def post(self, sink: str, lane: str, next_offset: int) -> None:
         """A sink has committed all of the lane's records below an offset."""
         with self._changed:

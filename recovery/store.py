@@ -36,10 +36,12 @@ class Launch:
     Attributes:
         process: The number of this process in its cluster.
         recovery: The recovery folder; None without recovery.
+        cluster: Whether there are other processes.
     """
 
     process: int = 0
     recovery: Path | None = None
+    cluster: bool = False
 
     @classmethod
     def parse(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
@@ -59,7 +61,7 @@ class Launch:
         known, _ = parser.parse_known_args(argv[1:])
         process = known.process_id or _pod_number(environ)
         recovery = known.recovery_directory
-        return cls(int(process or 0), Path(recovery) if recovery else None)
+        return cls(int(process or 0), Path(recovery) if recovery else None, bool(process))
 
 
 def _pod_number(environ: Mapping[str, str]) -> str:

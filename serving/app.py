@@ -135,7 +135,9 @@ class _Made:
         settings, serve = self._settings, self._settings.serve
         kafka = kafka_of(settings)
         self.publisher = Publisher(
-            lambda: producer_of(kafka, self.limits), self.limits, self._metrics
+            lambda: producer_of(kafka, self.limits, self._metrics.broker_error),
+            self.limits,
+            self._metrics,
         )
         ingest = Ingest(
             self.publisher,

@@ -45,4 +45,4 @@ class Observed:
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()
             took = time.perf_counter() - began
-            self._metrics.latency.labels(route).observe(took * 1000)
+            self._metrics.latency.labels(route, str(status)).observe(took * 1000)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message, Producer
 
-    from clients.kafka import KafkaConfig
+    from clients.kafka import KafkaConfig, Option
     from serving.records import Record
     from telemetry.http import HttpMetrics
 
@@ -101,10 +101,19 @@ class Sending(Protocol):
     def purge(self) -> None: ...
 
 
-def producer_of(kafka: KafkaConfig, limits: Limits) -> Producer:
-    """An idempotent producer whose own queue never is the one that is full."""
+def producer_of(
+    kafka: KafkaConfig, limits: Limits, on_error: Callable[[KafkaError], None] = lambda _: None
+) -> Producer:
+    """An idempotent producer whose own queue never is the one that is full.
+
+    Args:
+        kafka: The broker.
+        limits: What may wait.
+        on_error: Told what goes wrong between client and broker, while it is polled.
+    """
     kilobytes = 2 * (limits.size + limits.record_bytes) // 1024 + 1024
-    options: dict[str, str | float] = {
+    options: dict[str, Option] = {
+        "error_cb": on_error,
         "acks": "all",
         "linger.ms": LINGER_MS,
         "message.timeout.ms": int(limits.delivery_s * DELIVERY_SHARE * 1000),
@@ -228,11 +237,13 @@ class Publisher:
         self._records += 1
         self._size += waiting.size
         self._metrics.queued.inc()
+        self._metrics.queued_bytes.inc(waiting.size)
 
     def _release(self, waiting: _Waiting) -> None:
         self._records -= 1
         self._size -= waiting.size
         self._metrics.queued.dec()
+        self._metrics.queued_bytes.dec(waiting.size)
         self._room.set()
 
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -264,6 +275,8 @@ class Publisher:
     def _failure(self, error: BaseException, topic: str, producer: Sending) -> ProblemError:
         told = error.args[0] if error.args else None
         code = told.code() if isinstance(told, KafkaError) else None
+        if isinstance(told, KafkaError):
+            self._metrics.broker_error(told)
         if isinstance(told, KafkaError) and told.fatal() and producer is self._producer:
             self._replace(told)
         if code in _TOO_LARGE:

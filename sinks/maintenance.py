@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -99,6 +100,12 @@ class Maintenance:
         self._text_due = upkeep.text_index
         self._aside: threading.Thread | None = None
         self._pauses: list[float] = []
+        self._builds: deque[float] = deque()
+
+    def index_builds(self) -> tuple[float, ...]:
+        """Seconds that each index took which was made or extended since the last call."""
+        # The thread beside adds to the other end meanwhile.
+        return tuple(self._builds.popleft() for _ in range(len(self._builds)))
 
     def sweep(self) -> None:
         """Remove files that a killed writer left half-written; Lance never does."""
@@ -116,7 +123,7 @@ class Maintenance:
         if self._text_due:
             self._text_due = False
             if not _indexes_of(dataset, "text"):
-                self._beside("text index not made", index_texts)
+                self._beside("text index not made", self._timed(index_texts))
                 return
         self._compact(dataset)
         now = self._clock()
@@ -211,11 +218,11 @@ class Maintenance:
         existing = _indexes_of(dataset, "vector", "text")
         self._text_due = self._upkeep.text_index and not _indexes_of(dataset, "text")
         if rows >= self._upkeep.index_rows and not _indexes_of(dataset, "vector"):
-            self._beside("index not kept up", index_vectors)
+            self._beside("index not kept up", self._timed(index_vectors))
             return
         tails = (dataset.stats.index_stats(name)["num_unindexed_rows"] for name in existing)
         if max(tails, default=0) > INDEX_TAIL * rows:
-            self._beside("index not kept up", self._extend_index)
+            self._beside("index not kept up", self._timed(self._extend_index))
 
     def _beside(self, otherwise: str, work: Callable[[lance.LanceDataset], None]) -> None:
         """Work in a thread of its own; the flow goes on without it if it fails."""
@@ -229,6 +236,18 @@ class Maintenance:
 
         self._aside = threading.Thread(target=run, name="upkeep", daemon=True)
         self._aside.start()
+
+    def _timed(
+        self, build: Callable[[lance.LanceDataset], None]
+    ) -> Callable[[lance.LanceDataset], None]:
+        """The same, which notes how long it took unless it fails."""
+
+        def run(dataset: lance.LanceDataset) -> None:
+            started = time.monotonic()
+            build(dataset)
+            self._builds.append(time.monotonic() - started)
+
+        return run
 
     @staticmethod
     def _extend_index(dataset: lance.LanceDataset) -> None:

@@ -75,7 +75,7 @@ def _write(pipe: Pipe, opening: Opening) -> None:
             return
         writer.commit(pa.ipc.open_stream(commit.rows).read_all(), commit.progress)
         now = time.process_time()
-        _answer(pipe, Written(writer.rows, now - answered))
+        _answer(pipe, Written(writer.rows, now - answered, writer.index_builds()))
         answered = now
         writer.keep_up()
 

@@ -58,10 +58,12 @@ class Written:
     Attributes:
         rows: The table's rows.
         cpu_s: CPU-seconds of the process since it last answered.
+        index_builds: Seconds that each index took which was made or extended since then.
     """
 
     rows: int
     cpu_s: float
+    index_builds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,6 +183,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
             self._board.post(self._name, lane, next_offset)
         self._metrics.committed(self._name, batches, time.monotonic() - started)
         self._metrics.index_size.labels(self._name).set(written.rows)
+        self._metrics.indexed(self._name, written.index_builds)
         self._pace.spent(written.cpu_s)
         # Whether the lanes had more to read behind all of it, whatever clocks say.
         self._behind = not any(batch.drained for batch in batches)

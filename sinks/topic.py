@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Consumer, Producer
 
-    from clients.kafka import KafkaConfig
+    from clients.kafka import KafkaConfig, Option
     from recovery.progress import Board
     from recovery.watchdog import Watchdog
     from sinks.messages import Messages, OutputRecord
@@ -201,13 +201,15 @@ class LaneWriter:
         self._consumer.close()
 
     def _fence(self) -> Producer:
-        limits: dict[str, str | float] = {
+        meter = self._writing.metrics.clients.other(f"writer of {self._lane}")
+        options: dict[str, Option] = {
             "compression.type": self._writing.compression,
             "message.max.bytes": self._writing.max_message_bytes,
             # Room for the largest record beside others; librdkafka's own limit is 1 GiB a lane.
             "queue.buffering.max.kbytes": max(QUEUE_KB, self._writing.max_message_bytes // 512),
+            **meter.options,
         }
-        return fenced_producer(self._writing.kafka, self._lane, **limits)
+        return fenced_producer(self._writing.kafka, self._lane, **options)
 
     def _commit(self, batches: Sequence[OutcomeBatch]) -> None:
         started = time.monotonic()
@@ -288,6 +290,8 @@ class LaneWriter:
         time.sleep(0.1)
 
     def _keep_alive(self) -> None:
+        # Nobody else polls while there is nothing to commit.
+        self._producer.poll(0)
         if self._done is not None and time.monotonic() - self._kept_alive > KEEP_ALIVE_S:
             with self._writing.watchdog.busy(f"transaction of {self._lane}"):
                 self._transact([], self._done)

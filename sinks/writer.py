@@ -86,6 +86,10 @@ class TableWriter:
         with self._store.writing():
             self._maintenance.run(self._dataset)
 
+    def index_builds(self) -> tuple[float, ...]:
+        """Seconds that each index took which was made or extended since the last call."""
+        return self._maintenance.index_builds()
+
     def idle(self) -> None:
         """Nothing to commit: see whether this is still the writer, and keep the table up.
 

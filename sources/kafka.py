@@ -18,12 +18,13 @@ from recovery.watchdog import ending
 from sources.budget import InFlight, WorkerBudget
 from sources.lane import LaneReader
 from sources.pace import WorkerPace
-from sources.watch import BrokerWatch
+from sources.watch import QUIET_S, BrokerWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
     from clients.kafka import KafkaConfig
+    from recovery.health import FlowHealth
     from recovery.shutdown import Shutdown
     from sources.budget import Amount
     from telemetry.metrics import Metrics
@@ -86,6 +87,7 @@ class Reading:
         tables: For each sink that is a table, what reads its next offset of each lane it knows.
         board: The sinks' progress, as far as this process knows it.
         shutdown: Whether to end.
+        health: Is told how the lanes are.
         metrics: Where to count.
     """
 
@@ -100,6 +102,7 @@ class Reading:
     tables: Mapping[str, Callable[[Collection[str]], Mapping[str, int]]]
     board: Board
     shutdown: Shutdown
+    health: FlowHealth
     metrics: Metrics
 
 
@@ -145,10 +148,16 @@ class KafkaSource(FixedPartitionedSource[RecordBatch, dict[str, int]]):
 
     def __post_init__(self) -> None:
         self._worker = PerWorker(lambda: Worker.of(self.reading))
-        self._watch = BrokerWatch(self.reading.kafka, sorted({lane.topic for lane in self.lanes}))
+        self._watch = BrokerWatch(
+            self.reading.kafka,
+            sorted({lane.topic for lane in self.lanes}),
+            self.reading.health.broker_away,
+            self.reading.metrics.clients.other("broker watch", 2 * QUIET_S),
+        )
 
     def list_parts(self) -> list[str]:
-        """The keys of the lanes."""
+        """The keys of the lanes; Bytewax asks for them when it begins."""
+        self.reading.health.begins()
         return sorted(lane.key for lane in self.lanes)
 
     def build_part(
@@ -203,6 +212,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         model, asked = self._reading.model, self._reading.shutdown.asked
         if asked:
             if model.idle():
+                self._leave()
                 raise StopIteration
             model.release()
         now = datetime.now(UTC)
@@ -248,13 +258,19 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
 
     def close(self) -> None:
         """Leave the broker."""
+        self._leave()
         for lane in self._lanes:
             lane.reader.close()
         self._watch.leave()
 
+    def _leave(self) -> None:
+        for lane in self._lanes:
+            self._reading.health.ends(lane.reader.lane.key)
+
     @ending
     def _add(self, lane: Lane, start: Literal["earliest", "latest"]) -> None:
         self._worker.budget.join()
+        self._reading.health.starts(lane.key)
         self._lanes.append(ActiveLane(lane, self._reading, start))
 
     def _watch_broker(self) -> None:
@@ -289,7 +305,8 @@ class ActiveLane:
         self._lag = metrics.lag.labels(*labels)
         self._flying = metrics.in_flight.labels(*labels)
         self._flying_bytes = metrics.in_flight_bytes.labels(*labels)
-        self.reader = LaneReader(reading.kafka, lane, reading.read_ahead)
+        meter = metrics.clients.reader(f"reader of {lane}")
+        self.reader = LaneReader(reading.kafka, lane, reading.read_ahead, meter)
         fence(reading.kafka, lane)
         offset = self._resume_at(lane, start)
         log.info(
@@ -341,6 +358,8 @@ class ActiveLane:
         self._lag.set(self.reader.lag())
         self._flying.set(flying.records)
         self._flying_bytes.set(flying.size)
+        lane = self.reader.lane.key
+        self._reading.health.seen(lane, self.reader.readable(), flying.records)
 
     def _ask_sinks(self) -> None:
         """Read the progress of sinks that run in another process, some times a second."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from clients.kafka import KafkaConfig
+    from telemetry.clients import Meter
 
 __all__ = ["BATCH_BYTES", "FETCH_BYTES", "FETCH_RECORDS", "LaneReader"]
 
@@ -62,13 +63,24 @@ class LaneReader:
         config: The broker.
         lane: What to read.
         ahead: How many bytes to read ahead.
+        meter: Takes what the client tells of itself.
     """
 
-    def __init__(self, config: KafkaConfig, lane: Lane, ahead: int = LANE_AHEAD_BYTES) -> None:
+    def __init__(
+        self,
+        config: KafkaConfig,
+        lane: Lane,
+        ahead: int = LANE_AHEAD_BYTES,
+        meter: Meter | None = None,
+    ) -> None:
         self.lane = lane
         self._config = config
         self._away = False
-        self._consumer: Consumer = config.consumer(**_settings(ahead), error_cb=self._on_error)
+        self._meter = meter
+        options = meter.options if meter is not None else {}
+        self._consumer: Consumer = config.consumer(
+            **_settings(ahead), **options, error_cb=self._on_error
+        )
         self._events: deque[_Records | _Event] = deque()
         self._count = 0
         self._held = 0
@@ -107,6 +119,14 @@ class LaneReader:
         where = TopicPartition(self.lane.topic, self.lane.partition)
         _, high = self._consumer.get_watermark_offsets(where, cached=True)
         return max(0, high - self._next)
+
+    def readable(self) -> int:
+        """The same without what an open transaction of a producer still holds back."""
+        told = self._meter.fresh if self._meter is not None else None
+        ahead = told.ahead.get((self.lane.topic, self.lane.partition)) if told else None
+        if ahead is None or ahead.stable < 0:
+            return self.lag()
+        return max(0, min(self.lag(), ahead.stable - self._next))
 
     def waiting(self) -> bool:
         """Whether there is anything to read now: records, or a gap to be passed over."""

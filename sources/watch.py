@@ -17,11 +17,12 @@ from clients.kafka import CALL_TIMEOUT_S, REPORT_S
 from sources.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
     from confluent_kafka import Consumer
 
     from clients.kafka import KafkaConfig
+    from telemetry.clients import Meter
 
 __all__ = ["BrokerWatch"]
 
@@ -40,11 +41,21 @@ class BrokerWatch:
     Args:
         kafka: The broker.
         topics: The topics to know the partitions of.
+        on_look: Told after each look whether the broker is away.
+        meter: Takes what the client tells of itself.
     """
 
-    def __init__(self, kafka: KafkaConfig, topics: Collection[str]) -> None:
+    def __init__(
+        self,
+        kafka: KafkaConfig,
+        topics: Collection[str],
+        on_look: Callable[[bool], None] = lambda _: None,
+        meter: Meter | None = None,
+    ) -> None:
         self._kafka = kafka
         self._topics = tuple(topics)
+        self._on_look = on_look
+        self._options = meter.options if meter is not None else {}
         self._lock = threading.Lock()
         self._users = 0
         self._thread: threading.Thread | None = None
@@ -94,9 +105,12 @@ class BrokerWatch:
             )
 
     def _run(self) -> None:
-        consumer = self._kafka.observer()
+        consumer = self._kafka.observer(**self._options)
         while not self._done.is_set():
             self._look(consumer)
+            self._on_look(self._since is not None)
+            if self._options:
+                consumer.poll(0)  # it has no partition: this is for what it tells of itself
             # No sooner, however often librdkafka says that the broker is away.
             self._done.wait(AWAY_S)
             self._wake.wait(0 if self._since else QUIET_S - AWAY_S)

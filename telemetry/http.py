@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+
+if TYPE_CHECKING:
+    from confluent_kafka import KafkaError
 
 __all__ = ["SHARED_FOLDER_VARIABLE", "HttpMetrics"]
 
@@ -30,7 +33,7 @@ class HttpMetrics:
         self.latency = Histogram(
             "headrace_http_request_latency_ms",
             "Time from a request to the end of its answer, in ms.",
-            ("route",),
+            ("route", "status"),
             buckets=_MS,
             registry=self.registry,
         )
@@ -38,6 +41,18 @@ class HttpMetrics:
             "headrace_http_queue_records",
             "Records that wait for the broker's acknowledgement.",
             multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.queued_bytes = Gauge(
+            "headrace_http_queue_bytes",
+            "Bytes of those records.",
+            multiprocess_mode="livesum",
+            registry=self.registry,
+        )
+        self.broker_errors = Counter(
+            "headrace_http_broker_errors_total",
+            "Errors that the Kafka client has told, by its own code.",
+            ("code",),
             registry=self.registry,
         )
         self.accepted = Counter(
@@ -63,6 +78,10 @@ class HttpMetrics:
             "Calls to the model, each for all queries that waited.",
             registry=self.registry,
         )
+
+    def broker_error(self, error: KafkaError) -> None:
+        """The Kafka client has told an error, of a record or of its connections."""
+        self.broker_errors.labels(error.name()).inc()
 
     def exposition(self) -> bytes:
         """All workers' metrics in Prometheus' text format."""

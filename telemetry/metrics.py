@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections import Counter as Counting
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import psutil
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from headrace.errors import HeadraceError
 from operators.views import MOVED
+from telemetry.clients import ClientMetrics
 from telemetry.freshness import FreshnessWatch
 from telemetry.histogram import BatchHistogram
+from telemetry.process import ProcessMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Metrics"]
 
 _MS: Final = (1, 2.5, 5, 10, 20, 30, 50, 75, 100, 150, 250, 500, 1000, 2500, 5000, 10_000, 60_000)
+_INDEX_S: Final = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 
 
 class Metrics:
@@ -35,6 +35,10 @@ class Metrics:
         freshness_ms: How old a record may be when the topic has it, in milliseconds; a table
             has twice as long.
         tables: The sinks that are tables.
+        clients_s: How often Kafka clients tell of themselves, in seconds; 0 for never.
+
+    Attributes:
+        clients: Takes what they tell.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Metrics:
         registry: CollectorRegistry | None = None,
         freshness_ms: float = 100.0,
         tables: Iterable[str] = ("table",),
+        clients_s: float = 0.0,
     ) -> None:
         self.registry = registry or CollectorRegistry()
         self._watch = FreshnessWatch(
@@ -50,6 +55,7 @@ class Metrics:
         self._define_flow()
         self._define_model()
         self._define_process()
+        self.clients = ClientMetrics(self.registry, clients_s)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(f"headrace_{name}", text, labels, registry=self.registry)
@@ -94,6 +100,19 @@ class Metrics:
         self.index_size = self._gauge(
             "index_size", "Rows of the table, tombstones included.", ("sink",)
         )
+        self.index_builds = self._counter(
+            "index_builds_total", "Indexes of the table made or brought up to date.", ("sink",)
+        )
+        self.index_seconds = Histogram(
+            "headrace_index_build_seconds",
+            "Time to make an index or to bring it up to date, in s.",
+            ("sink",),
+            buckets=_INDEX_S,
+            registry=self.registry,
+        )
+        self.stalled = self._gauge(
+            "stalled", "1 while there is something to do and nothing moves, else 0."
+        )
 
     def _define_model(self) -> None:
         self.inference_latency = self._histogram(
@@ -107,21 +126,12 @@ class Metrics:
         )
 
     def _define_process(self) -> None:
-        text = "Cores that this process and its table writer use, since the last look."
-        self._gauge("cpu_utilization", text).set_function(_Cores())
-
-    def serve(self, address: str, port: int) -> None:
-        """Serve `/metrics` from a daemon thread.
-
-        Raises:
-            HeadraceError: The address is taken or isn't this machine's.
-        """
-        try:
-            start_http_server(port, address, self.registry)
-        except OSError as error:
-            raise HeadraceError(
-                f"metrics.address: {address}:{port}: {error.strerror or error}; choose another"
-            ) from error
+        ProcessMetrics(self.registry)
+        self.build = self._gauge(
+            "build_info",
+            "1; what runs is in the labels.",
+            ("version", "model", "runtime", "precision"),
+        )
 
     def embedded(self, tokens: int, truncated: int, cached: int) -> None:
         """The embed step took a batch: see `operators.embed.Observer`."""
@@ -133,6 +143,12 @@ class Metrics:
         """The model was called once."""
         self.padded.inc(padded)
         self.inference_latency.observe(seconds * 1000)
+
+    def indexed(self, sink: str, builds: Iterable[float]) -> None:
+        """A table has made or extended indexes, each in so many seconds."""
+        for seconds in builds:
+            self.index_builds.labels(sink).inc()
+            self.index_seconds.labels(sink).observe(seconds)
 
     def committed(self, sink: str, batches: Sequence[OutcomeBatch], seconds: float) -> None:
         """A sink has committed batches, in so many seconds."""
@@ -153,25 +169,3 @@ class Metrics:
             for dead in chain.from_iterable(batch.dead.values() for batch in batches):
                 if dead.code != MOVED:  # it is none: it comes again
                     self.dead_letters.labels(dead.code).inc()
-
-
-class _Cores:
-    """CPU-seconds a second of this process and its children, since the call before."""
-
-    def __init__(self) -> None:
-        self._process = psutil.Process()
-        self._seen = self._spent(), time.monotonic()
-
-    def __call__(self) -> float:
-        spent, now = self._spent(), time.monotonic()
-        before, since = self._seen
-        self._seen = spent, now
-        return max(0.0, spent - before) / max(now - since, 1e-3)
-
-    def _spent(self) -> float:
-        total = 0.0
-        for one in (self._process, *self._process.children()):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                times = one.cpu_times()
-                total += times.user + times.system
-        return total

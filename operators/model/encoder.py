@@ -12,7 +12,7 @@ from operators.encoding import Encoded
 from operators.model.bundle import Bundle, ModelSource, open_bundle
 from operators.model.choose import LEAST_AGREEMENT, Choice, choose
 from operators.model.padding import pad
-from operators.model.runtime import Runtime, open_runtime
+from operators.model.runtime import Candidate, Runtime, open_runtime
 from operators.tokenize import Chunk, Tokenized, Tokenizer
 
 if TYPE_CHECKING:
@@ -44,12 +44,14 @@ class Encoder:
         batch_tokens: the most padded tokens of one call; if not given 512, or 2048 where a token
             costs next to nothing.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
+        served_by: the names of runtime and precision.
 
     Raises:
         UsageError: limits that leave no room for text.
 
     Attributes:
         name: the model's name.
+        served_by: the names of runtime and precision.
         fingerprint: of what the vectors mean.
         dimension: floats in a vector.
         max_tokens: the most tokens of one chunk.
@@ -65,9 +67,11 @@ class Encoder:
         chunk_overlap: int = 0,
         batch_tokens: int | None = None,
         on_inference: OnInference | None = None,
+        served_by: Candidate = ("", ""),
     ) -> None:
         manifest = bundle.manifest
         self.name = bundle.name
+        self.served_by = served_by
         self.fingerprint = bundle.fingerprint
         self.dimension = bundle.dimension
         self.max_tokens = bundle.max_tokens
@@ -161,14 +165,16 @@ def load_encoder(
     """
     bundle = open_bundle(source)
     choice = choose(bundle, runtime, precision, least_agreement)
+    candidate = (choice.runtime, choice.precision)
     return Encoder(
         bundle.at(choice.precision),
-        open_runtime(bundle, (choice.runtime, choice.precision)),
+        open_runtime(bundle, candidate),
         choice.cost,
         max_chunks=max_chunks,
         chunk_overlap=chunk_overlap,
         batch_tokens=batch_tokens,
         on_inference=on_inference,
+        served_by=candidate,
     )
 
 

@@ -5,6 +5,7 @@ from benchmarks import meters
 from benchmarks.usage import growth
 from harness.process import HOST, free_port
 from telemetry.metrics import Metrics
+from telemetry.probes import serve
 
 
 def test_shares_come_from_the_flows_own_metrics() -> None:
@@ -12,7 +13,7 @@ def test_shares_come_from_the_flows_own_metrics() -> None:
     ports = free_port()
     served = [Metrics(CollectorRegistry()) for _ in range(2)]
     for number, metrics in enumerate(served):
-        metrics.serve(HOST, ports + number)
+        serve(HOST, ports + number, metrics.registry, {})
         metrics.inference(1, 5, 5, 9.0)  # before the first look, so it does not count
     before = meters.read(ports, 2)
     for metrics in served:

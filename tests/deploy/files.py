@@ -21,20 +21,7 @@ DEPLOY: Final = ROOT / "deploy"
 PROMETHEUS: Final = DEPLOY / "prometheus"
 DASHBOARD: Final = DEPLOY / "grafana" / "dashboards" / "headrace.json"
 
-PENDING: Final = frozenset(
-    {
-        "headrace_broker_rtt_ms",
-        "headrace_build_info",
-        "headrace_fetch_queue_bytes",
-        "headrace_fetch_queue_records",
-        "headrace_index_build_seconds",
-        "headrace_index_builds_total",
-        "headrace_resident_memory_bytes",
-        "headrace_send_queue_records",
-        "headrace_stalled",
-        "headrace_start_time_seconds",
-    }
-)
+PENDING: Final[frozenset[str]] = frozenset()
 """Metrics that dashboard and rules read and the flow does not have yet; tests fail on one that it
 has, so that the list gets shorter."""
 

@@ -322,7 +322,10 @@ def test_metrics_and_health(service: Service) -> None:
     told = httpx.get(f"{service.url}/metrics").text
     assert f'headrace_http_accepted_records_total{{topic="{service.documents}"}}' in told
     assert 'route="/v1/documents/{document_id}",status="202"' in told
+    latency = 'headrace_http_request_latency_ms_count{route="/v1/documents/{document_id}"'
+    assert f'{latency},status="202"}}' in told
     assert "headrace_http_queue_records 0.0" in told
+    assert "headrace_http_queue_bytes 0.0" in told
     for path in ("live", "ready"):
         answer = httpx.get(f"{service.url}/health/{path}")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})

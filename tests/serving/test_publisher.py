@@ -130,6 +130,27 @@ def test_acknowledged() -> None:
     run(work)
 
 
+def test_the_queue_and_what_the_client_says_are_counted() -> None:
+    """Records and bytes that wait are there while they wait; an error has librdkafka's name."""
+
+    async def work(publisher: Publisher, made: list[FakeProducer]) -> None:
+        def value(name: str, **labels: str) -> float | None:
+            return publisher._metrics.registry.get_sample_value(f"headrace_http_{name}", labels)
+
+        writing = [asyncio.create_task(publisher.send(RECORD)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        assert (value("queue_records"), value("queue_bytes")) == (2, 2 * RECORD.size)
+        made[0].answer()
+        made[0].answer(KafkaError(KafkaError._MSG_TIMED_OUT))
+        await asyncio.gather(*writing, return_exceptions=True)
+        assert (value("queue_records"), value("queue_bytes")) == (0, 0)
+        assert value("broker_errors_total", code="_MSG_TIMED_OUT") == 1
+        publisher._metrics.broker_error(KafkaError(KafkaError._ALL_BROKERS_DOWN))
+        assert value("broker_errors_total", code="_ALL_BROKERS_DOWN") == 1
+
+    run(work)
+
+
 def test_queue_of_records() -> None:
     """A record too many is refused at once; there is room again when one has been answered."""
 

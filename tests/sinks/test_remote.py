@@ -14,6 +14,7 @@ import pytest
 from recovery.progress import Board
 from recovery.watchdog import EXIT_STALLED, Watchdog
 from sinks.errors import SinkError, WriterLostError
+from sinks.maintenance import Upkeep
 from sinks.pace import Pace
 from sinks.protocol import Opening
 from sinks.remote import RemoteWriter
@@ -73,6 +74,24 @@ def test_commits_as_the_writer_does(remote: Remote) -> None:
     remote.commit(outcomes([embedding("a", "2"), tombstone("b")], 2))
     assert live(remote.store) == {("a", 0): "2"}
     assert remote.store.progress([LANE.key]) == {LANE.key: 4}
+
+
+def test_index_builds_are_told(tmp_path: Path) -> None:
+    """An index that was made beside commits is told once, with its time, by a later commit."""
+    store = store_in(tmp_path)
+    store.ensure()
+    writer = RemoteWriter.open(store, Upkeep(1 << 40, 1e9, text_index=True), 1)
+    builds: list[float] = []
+    for number in range(100):
+        batch = outcomes([embedding(f"{number}")], number)
+        rows = store.schema.rows(table_rows([batch]))
+        builds += writer.commit(rows, {LANE.key: batch.end}).index_builds
+        if builds:
+            break
+        time.sleep(0.1)
+    writer.close()
+    [seconds] = builds
+    assert 0 < seconds < 60
 
 
 def test_a_successor_finds_the_progress(tmp_path: Path) -> None:

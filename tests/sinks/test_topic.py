@@ -337,6 +337,16 @@ class FakeProducer:
         return lambda *_: None
 
 
+@pytest.mark.kafka
+def test_an_idle_producer_is_polled(bench: Bench) -> None:
+    """What it tells of itself is taken, and so does not pile up, while nothing is committed."""
+    bench.metrics = Metrics(clients_s=0.05)
+    writer = bench.writer()
+    value = bench.metrics.registry.get_sample_value
+    until(lambda: value("headrace_send_queue_records") == 0)
+    writer.close()
+
+
 @pytest.fixture
 def idle_writer(monkeypatch: pytest.MonkeyPatch) -> tuple[LaneWriter, FakeProducer, list[Any]]:
     """A writer without a broker whose thread never comes to commit what is queued."""

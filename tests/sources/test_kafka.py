@@ -14,14 +14,17 @@ from confluent_kafka.cimpl import NewPartitions
 
 from harness.broker import Broker
 from operators.records import Lane, RecordBatch
+from recovery.health import FlowHealth
 from recovery.progress import Board
 from recovery.shutdown import Shutdown
+from recovery.watchdog import Watchdog
 from sources import kafka, watch
 from sources.budget import read_ahead
 from sources.kafka import KafkaPartition, KafkaSource, Reading, Worker
 from sources.watch import BrokerWatch
 from telemetry.metrics import Metrics
 from tests.brokers import admin, config_of, send_values, topic_on, transact
+from tests.samples import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -86,6 +89,12 @@ class Bench:
     shutdown: Shutdown = field(default_factory=Shutdown)
     metrics: Metrics = field(default_factory=Metrics)
 
+    @cached_property
+    def health(self) -> FlowHealth:
+        """How the flow is."""
+        servers = self.config.bootstrap_servers
+        return FlowHealth(self.board, self.board.sinks, 120.0, servers, Watchdog(), self.metrics)
+
     def __post_init__(self) -> None:
         for sink in ("topic", "table"):
             self.board.own(sink, f"{self.topic}/000000")
@@ -110,6 +119,7 @@ class Bench:
             {"table": self.progress},
             self.board,
             self.shutdown,
+            self.health,
             self.metrics,
         )
 
@@ -321,6 +331,22 @@ def test_new_partitions_are_adopted(broker: Broker, monkeypatch: pytest.MonkeyPa
     assert part.snapshot()["next_offset"] == 0
     assert bench.worker.budget.share.records == bench.max_in_flight // 3
     part.close()
+
+
+def test_the_watch_measures_round_trips(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flow that is idle knows how far the broker is, and is told whether it is there."""
+    monkeypatch.setattr(watch, "QUIET_S", 0.2)
+    monkeypatch.setattr(watch, "AWAY_S", 0.1)
+    told: list[bool] = []
+    metrics = Metrics(clients_s=0.1)
+    meter = metrics.clients.other("watch")
+    watching = BrokerWatch(config_of(broker), [topic_on(broker)], told.append, meter)
+    watching.join()
+    labels = {"broker": broker.bootstrap_servers}
+    value = metrics.registry.get_sample_value
+    until(lambda: (value("headrace_broker_rtt_ms", labels) or 0) > 0)
+    watching.leave()
+    assert set(told) == {False}
 
 
 def test_one_part_looks_for_new_partitions(broker: Broker) -> None:

@@ -12,7 +12,9 @@ from recovery.progress import Watermarks
 from sources.budget import LANE_AHEAD_BYTES
 from sources.errors import SourceError
 from sources.lane import BATCH_BYTES, FETCH_BYTES, LaneReader
+from telemetry.clients import Meter
 from tests.brokers import Record, admin, config_of, send, send_values, topic_on, transact
+from tests.samples import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,6 +62,31 @@ def reading(broker: Broker) -> Iterator[Reading]:
     readers = Reading(broker)
     yield readers
     readers.close()
+
+
+def test_what_an_open_transaction_holds_back_is_not_readable(broker: Broker) -> None:
+    """It is lag, of which a flow can work off nothing; what comes after it is, once it ends."""
+    topic = topic_on(broker)
+    send_values(broker, topic, b"free")
+    producer = config_of(broker).transactional_producer("open")
+    producer.init_transactions(20)
+    producer.begin_transaction()
+    producer.produce(topic, b"held", b"t", 0)
+    producer.flush(20)
+    meter = Meter(0.1)
+    reader = LaneReader(config_of(broker), Lane(topic, 0), LANE_AHEAD_BYTES, meter)
+    reader.start(0)
+
+    def seen(lag: int, readable: int) -> bool:
+        reader.read(10)
+        time.sleep(0.05)
+        return meter.fresh is not None and (reader.lag(), reader.readable()) == (lag, readable)
+
+    until(lambda: reader.position == 1 or seen(-1, -1))
+    until(lambda: seen(1, 0))
+    producer.commit_transaction(20)
+    until(lambda: seen(0, 0) and reader.position == 3)
+    reader.close()
 
 
 def test_columns_are_what_was_sent(broker: Broker, reading: Reading) -> None:

@@ -1,15 +1,12 @@
 from __future__ import annotations
 
-import socket
 import time
-import urllib.request
 from dataclasses import replace
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
-from headrace.errors import HeadraceError
 from telemetry.metrics import Metrics
 from tests.samples import dead_letter, embedding, outcomes, tombstone
 
@@ -18,7 +15,11 @@ records_consumed_total records_sent_total record_send_latency_ms consumer_lag
 inference_latency_ms upsert_latency_ms index_size cpu_utilization freshness_ms dead_letters_total
 tokens_total truncated_total embedding_cache_hits_total in_flight_records in_flight_bytes
 """
-FURTHER = "late_records_total freshness_target_missed padded_tokens_total"
+FURTHER = """
+late_records_total freshness_target_missed padded_tokens_total broker_rtt_ms fetch_queue_records
+fetch_queue_bytes send_queue_records resident_memory_bytes start_time_seconds build_info
+index_builds_total index_build_seconds stalled
+"""
 
 
 def shown(metrics: Metrics) -> str:
@@ -88,15 +89,14 @@ def test_two_sets_do_not_meet() -> None:
     assert "headrace_cpu_utilization" in shown(metrics)
 
 
-def test_served_and_refused() -> None:
-    """They are served over HTTP; an address that is taken is one line that names the setting."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def test_index_builds_by_sink() -> None:
+    """Each index that a table made or extended is counted, with its time."""
     metrics = Metrics()
-    metrics.serve("127.0.0.1", port)
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-        assert b"headrace_tokens_total 0.0" in answer.read()
-    with pytest.raises(HeadraceError) as told:
-        metrics.serve("127.0.0.1", port)
-    assert str(told.value).startswith(f"metrics.address: 127.0.0.1:{port}: ")
+    metrics.indexed("table", ())
+    assert value(metrics, "index_builds_total", sink="table") is None
+    metrics.indexed("table", (0.2, 70.0))
+    metrics.indexed("users", (1.0,))
+    assert value(metrics, "index_builds_total", sink="table") == 2
+    assert value(metrics, "index_build_seconds_sum", sink="table") == pytest.approx(70.2)
+    assert value(metrics, "index_build_seconds_bucket", sink="table", le="60.0") == 1
+    assert value(metrics, "index_builds_total", sink="users") == 1

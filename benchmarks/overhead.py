@@ -1,0 +1,194 @@
+"""What telemetry costs: the same backlog drained with it and without, in turns.
+
+    python -m benchmarks.overhead [--docs N] [--rounds N] [--variants NAME,NAME,...]
+
+Each drain is of a flow that was just started, on topics and a table of its own. Prints for each
+variant its documents a second and its CPU time, each as a share of the first one's in the same
+round: the median of the rounds, and the least and the most. With one variant named twice it
+prints the spread of the measurement itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import urllib.request
+from collections import defaultdict
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Final
+
+from benchmarks.load import Generator
+from benchmarks.remote import Remote
+from benchmarks.rig import Rig, passed_on
+from benchmarks.subjects import Headrace
+from benchmarks.texts import gather, take
+from harness.broker import Broker
+from headrace.errors import HeadraceError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from benchmarks.rig import Drain
+
+__all__ = ["VARIANTS", "Variant", "main", "measure", "told"]
+
+_SCRAPE_EVERY_S: Final = 1.0
+_WARM: Final = 200
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A way to run the flow.
+
+    Attributes:
+        name: In options and reports.
+        settings: As environment variables.
+        scraped: Whether its metrics are asked for once a second.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    scraped: bool = False
+
+
+VARIANTS: Final = (
+    Variant("off", {"HEADRACE_METRICS__ADDRESS": ""}),
+    Variant("metrics", scraped=True),
+)
+"""What is compared; the first is what the others are compared with."""
+
+
+def measure(
+    variants: Sequence[Variant], docs: int, rounds: int, say: Callable[[str], object]
+) -> list[list[Drain]]:
+    """Drains the same backlog with each variant, in turns.
+
+    Args:
+        variants: At least one.
+        docs: Of the backlog.
+        rounds: Of all variants; every other one goes backwards.
+        say: Takes what is found, round by round.
+
+    Returns:
+        Of each round, the drains in the order of the variants.
+
+    Raises:
+        HarnessError: A flow ended, or did not do in time what it was given.
+    """
+    pool = gather().short
+    warm, backlog = take(pool, 0, _WARM), take(pool, _WARM, docs)
+    found: list[list[Drain]] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-overhead-")))
+        broker = stack.enter_context(Broker(folder=folder / "kafka"))
+        loader = stack.enter_context(Remote(Generator, broker.bootstrap_servers))
+        rig, common = Rig(broker, loader, folder), passed_on(os.environ, folder)
+        for number in range(rounds):
+            order = list(enumerate(variants))
+            drains: dict[int, Drain] = {}
+            for place, variant in order if number % 2 == 0 else reversed(order):
+                drains[place] = _drained(rig, variant, common, warm, backlog)
+            found.append([drains[place] for place, _ in order])
+            rates = (f"{v.name} {_rate(drains[i]):,.1f} docs/s" for i, v in order)
+            say(f"round {number + 1}: {', '.join(rates)}")
+    return found
+
+
+def told(variants: Sequence[Variant], rounds: Sequence[Sequence[Drain]]) -> Iterator[str]:
+    """A line for each variant behind the first: what it is of the first's."""
+    rates, work = defaultdict(list), defaultdict(list)
+    for first, *others in rounds:
+        for place, drain in enumerate(others, 1):
+            rates[place].append(_rate(drain) / _rate(first))
+            work[place].append(drain.cpu_s / first.cpu_s)
+    for place in rates:
+        yield (
+            f"{variants[place].name}: {_spread(rates[place])} of the documents a second of "
+            f"{variants[0].name}, {_spread(work[place])} of its CPU time, {len(rounds)} rounds"
+        )
+
+
+def _drained(
+    rig: Rig,
+    variant: Variant,
+    common: Mapping[str, str],
+    warm: Sequence[str],
+    backlog: Sequence[str],
+) -> Drain:
+    subject = Headrace(
+        variant.name, variant.name, "exactly once", settings={**common, **variant.settings}
+    )
+    with rig.running(subject, 1, warm) as running:
+        if not variant.scraped:
+            return running.drain(backlog)
+        with _scraping(f"http://{running.metrics}/metrics"):
+            return running.drain(backlog)
+
+
+def _rate(drain: Drain) -> float:
+    """Documents a second until both outputs had all of them."""
+    return drain.docs / max(drain.topic_s or 0.0, drain.table_s or 0.0)
+
+
+def _spread(shares: Sequence[float]) -> str:
+    return f"{median(shares):.3f} ({min(shares):.3f} to {max(shares):.3f})"
+
+
+@contextmanager
+def _scraping(url: str) -> Iterator[None]:
+    """Ask for the metrics once a second, as Prometheus would."""
+    done = threading.Event()
+
+    def scrape() -> None:
+        while not done.wait(_SCRAPE_EVERY_S):
+            # A port of our own.
+            with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+                answer.read()
+
+    thread = threading.Thread(target=scrape, name="scraper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _chosen(names: str) -> list[Variant]:
+    known = {variant.name: variant for variant in VARIANTS}
+    try:
+        return [known[name] for name in names.split(",")]
+    except KeyError as error:
+        raise UsageError(f"--variants: {error.args[0]}: must be of {', '.join(known)}") from None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measures and prints.
+
+    Returns:
+        The exit code.
+    """
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser.add_argument("--docs", type=int, default=4000, help="of the backlog")
+    parser.add_argument("--rounds", type=int, default=5, help="of all variants")
+    usual = ",".join(variant.name for variant in VARIANTS)
+    parser.add_argument("--variants", default=usual, help=f"the first is the base ({usual})")
+    given = parser.parse_args(arguments)
+    try:
+        variants = _chosen(given.variants)
+        for line in told(variants, measure(variants, given.docs, given.rounds, print)):
+            print(line)
+    except HeadraceError as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
