@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.access import encoder_of, max_message_bytes
+from flows.access import encoder_of, max_message_bytes, tracing_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
@@ -33,6 +33,7 @@ from sources.errors import SourceError
 from sources.kafka import KafkaSource, Reading
 from telemetry import logs
 from telemetry.metrics import Metrics
+from telemetry.spans import NO_SPANS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from sinks.messages import Messages
     from sinks.store import TableStore
     from sources.kafka import Model
+    from telemetry.spans import Spans
 
 __all__ = [
     "Frame",
@@ -85,6 +87,7 @@ class Frame:
         tables: The tables, by the name of their sink.
         metrics: Where to count.
         board: The sinks' progress.
+        spans: Told of each stage.
         watchdog: Watches commits.
         shutdown: Whether to end.
         guard: Knows what is in native code's hands; None where that is switched off.
@@ -97,6 +100,7 @@ class Frame:
     tables: Mapping[str, TableStore]
     metrics: Metrics
     board: Board
+    spans: Spans = NO_SPANS
     watchdog: Watchdog = field(default_factory=Watchdog)
     shutdown: Shutdown = field(default_factory=Shutdown)
     guard: PoisonGuard | None = None
@@ -110,7 +114,7 @@ class Frame:
             HeadraceError: They can't be tried.
         """
         if self.guard is None:
-            return decode
+            return self.spans.decoding(decode)
         self.guard.try_suspects(
             {lane.key for lane in self.lanes},
             lambda lane, start, end: read_again(self.kafka, Lane.parse(lane), start, end),
@@ -118,13 +122,15 @@ class Frame:
             lambda: self.encoder.encode([CONTROL]),
             lambda: self.shutdown.asked,
         )
-        return GuardedDecoder(decode, self.guard, self.settings.source.max_record_bytes)
+        most = self.settings.source.max_record_bytes
+        return self.spans.decoding(GuardedDecoder(decode, self.guard, most))
 
     def guarded(
         self, step: Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]
-    ) -> Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]:
+    ) -> Callable[[Sequence[DocumentBatch]], Sequence[OutcomeBatch]]:
         """A step of native code, whose records are noted while it has them in hand."""
-        return step if self.guard is None else GuardedStep(step, self.guard)
+        guarded = step if self.guard is None else GuardedStep(step, self.guard)
+        return self.spans.embedding(guarded)
 
     def _attempt(self, decode: Callable[[RecordBatch], DocumentBatch], batch: RecordBatch) -> None:
         """Do with a record what native code will do with it, and keep nothing of that."""
@@ -199,6 +205,7 @@ class Frame:
             self.board,
             self.watchdog,
             self.metrics,
+            self.spans,
         )
         return TopicSink(self.lanes, writing)
 
@@ -235,6 +242,7 @@ class Frame:
             self.metrics,
             name,
             tuple(behind),
+            self.spans,
         )
 
 
@@ -276,8 +284,18 @@ def frame_of(
     board = Board({"topic": _Committed(kafka), **durable}, ("topic", *sinks))
     guard = _guard(settings.recovery.suspects, kafka.application_id)
     shutdown = Shutdown(None if guard is None else guard.forgive)
+    spans = tracing_of(settings, kafka.application_id) or NO_SPANS
     return Frame(
-        settings, kafka, lanes, encoder, stores, metrics, board, shutdown=shutdown, guard=guard
+        settings,
+        kafka,
+        lanes,
+        encoder,
+        stores,
+        metrics,
+        board,
+        spans,
+        shutdown=shutdown,
+        guard=guard,
     )
 
 
