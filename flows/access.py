@@ -17,12 +17,14 @@ from sinks.errors import SinkError
 from sinks.join import Join
 from sinks.schema import TableSchema
 from sinks.store import TableStore
+from telemetry.spans import tracing_to
 
 if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.model import Encoder
     from sinks.aliases import Target
     from telemetry.metrics import Metrics
+    from telemetry.tracing import Tracing
 
 __all__ = [
     "HOUR_MS",
@@ -40,6 +42,7 @@ __all__ = [
     "recommending_topics",
     "set_to",
     "table_of",
+    "tracing_of",
 ]
 
 HOUR_MS: Final = 3_600_000.0
@@ -71,6 +74,11 @@ def kafka_of(settings: Settings) -> KafkaConfig:
     """How the broker is reached."""
     kafka = settings.kafka
     return KafkaConfig(kafka.bootstrap_servers, kafka.application_id, kafka.client, kafka.outage_s)
+
+
+def tracing_of(settings: Settings, service: str) -> Tracing | None:
+    """What makes spans under a service's name; None where they have nowhere to go."""
+    return tracing_to(settings.traces.endpoint, settings.traces.sample, service)
 
 
 def model_source_of(settings: Settings) -> ModelSource:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.access import encoder_of, max_message_bytes
+from flows.access import encoder_of, max_message_bytes, tracing_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
@@ -36,6 +36,7 @@ from sources.kafka import KafkaSource, Reading
 from telemetry import logs, probes
 from telemetry.clients import interval_s
 from telemetry.metrics import Metrics
+from telemetry.spans import NO_SPANS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from sinks.messages import Messages
     from sinks.store import TableStore
     from sources.kafka import Model
+    from telemetry.spans import Spans
 
 __all__ = [
     "Frame",
@@ -89,6 +91,7 @@ class Frame:
         metrics: Where to count.
         board: The sinks' progress.
         health: Whether the flow moves.
+        spans: Told of each stage.
         watchdog: Watches commits.
         shutdown: Whether to end.
         guard: Knows what is in native code's hands; None where that is switched off.
@@ -103,6 +106,7 @@ class Frame:
     board: Board
     health: FlowHealth
     watchdog: Watchdog
+    spans: Spans = NO_SPANS
     shutdown: Shutdown = field(default_factory=Shutdown)
     guard: PoisonGuard | None = None
 
@@ -115,7 +119,7 @@ class Frame:
             HeadraceError: They can't be tried.
         """
         if self.guard is None:
-            return decode
+            return self.spans.decoding(decode)
         self.guard.try_suspects(
             {lane.key for lane in self.lanes},
             lambda lane, start, end: read_again(self.kafka, Lane.parse(lane), start, end),
@@ -123,13 +127,15 @@ class Frame:
             lambda: self.encoder.encode([CONTROL]),
             lambda: self.shutdown.asked,
         )
-        return GuardedDecoder(decode, self.guard, self.settings.source.max_record_bytes)
+        most = self.settings.source.max_record_bytes
+        return self.spans.decoding(GuardedDecoder(decode, self.guard, most))
 
     def guarded(
         self, step: Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]
-    ) -> Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]:
+    ) -> Callable[[Sequence[DocumentBatch]], Sequence[OutcomeBatch]]:
         """A step of native code, whose records are noted while it has them in hand."""
-        return step if self.guard is None else GuardedStep(step, self.guard)
+        guarded = step if self.guard is None else GuardedStep(step, self.guard)
+        return self.spans.embedding(guarded)
 
     def _attempt(self, decode: Callable[[RecordBatch], DocumentBatch], batch: RecordBatch) -> None:
         """Do with a record what native code will do with it, and keep nothing of that."""
@@ -205,6 +211,7 @@ class Frame:
             self.board,
             self.watchdog,
             self.metrics,
+            self.spans,
         )
         return TopicSink(self.lanes, writing)
 
@@ -241,6 +248,7 @@ class Frame:
             self.metrics,
             name,
             tuple(behind),
+            self.spans,
         )
 
 
@@ -299,6 +307,7 @@ def frame_of(
         paths = {"/health/live": health.live, "/health/ready": health.ready}
         probes.serve(host, int(port) + launch.process, metrics.registry, paths)
         health.watch()
+    spans = tracing_of(settings, kafka.application_id) or NO_SPANS
     return Frame(
         settings,
         kafka,
@@ -309,6 +318,7 @@ def frame_of(
         board,
         health,
         watchdog,
+        spans,
         shutdown=shutdown,
         guard=guard,
     )

@@ -300,6 +300,23 @@ class MetricsSettings(_Section):
         return address
 
 
+class TracesSettings(_Section):
+    """Traces."""
+
+    endpoint: Annotated[str, Field(pattern=r"^(https?://\S+)?$")] = Field(
+        "",
+        description="Where spans go, by OTLP over HTTP, such as `http://127.0.0.1:4318/v1/traces`; "
+        "unless set, where OpenTelemetry's own variables say. Empty: off.",
+    )
+    sample: float = Field(
+        0.01,
+        ge=0,
+        le=1,
+        description="Share of traces that are recorded, of those that begin here; one that comes "
+        "sampled always is.",
+    )
+
+
 class ServeSettings(_Section):
     """The HTTP services."""
 
@@ -496,6 +513,7 @@ class Settings(_Section):
     model: ModelSettings = Field(default_factory=ModelSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    traces: TracesSettings = Field(default_factory=TracesSettings)
     recommend: RecommendSettings = Field(default_factory=RecommendSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
@@ -535,10 +553,22 @@ def load(environ: Mapping[str, str], folder: Path) -> Settings:
     given = _from_file(environ, folder)
     for path, value in _from_environment(environ):
         _set(given, path, value)
+    traces = given.setdefault("traces", {})
+    if isinstance(traces, dict):
+        traces.setdefault("endpoint", _collector(environ))
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
         raise UsageError(_told(error)) from error
+
+
+def _collector(environ: Mapping[str, str]) -> str:
+    """Where OpenTelemetry's own variables say that spans go; empty where they don't."""
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ""
+    base = environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip()
+    of_all = f"{base.rstrip('/')}/v1/traces" if base else ""
+    return environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "").strip() or of_all
 
 
 def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:

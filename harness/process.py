@@ -211,8 +211,8 @@ class Processes:
 
 
 def bare_environment() -> dict[str, str]:
-    """The environment without settings, which may name somebody's real Kafka."""
-    ours = ("HEADRACE_", "BYTEWAX_")
+    """The environment without settings, which may name somebody's real Kafka or collector."""
+    ours = ("HEADRACE_", "BYTEWAX_", "OTEL_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 

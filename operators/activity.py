@@ -287,6 +287,9 @@ def _beside(
     headers: dict[int, Headers] = {
         place: batch.headers[index] for place, index in enumerate(rows) if index in batch.headers
     }
+    traces = {
+        place: batch.traces[index] for place, index in enumerate(rows) if index in batch.traces
+    }
     return OutcomeBatch(
         batch.lane,
         batch.start,
@@ -302,6 +305,7 @@ def _beside(
         [_encoded(state) for state in states],
         headers,
         drained=batch.drained,
+        traces=traces,
     )
 
 

@@ -182,6 +182,7 @@ class EmbedStep:
             batch.headers,
             lane.dead,
             records.drained,
+            traces=batch.traces,
         )
 
 

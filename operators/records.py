@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from operators.encoding import Encoded
+    from operators.traces import TraceParent
 
 __all__ = [
     "CARRIED_HEADERS",
@@ -208,6 +209,7 @@ class DocumentBatch:
         event_times: Milliseconds since the epoch.
         headers: Those that are carried on to the output, by index, where a record has any.
         dead: The reasons of dead letters, by index.
+        traces: The spans that the records which are followed were written in, by index.
     """
 
     records: RecordBatch
@@ -218,9 +220,20 @@ class DocumentBatch:
     event_times: Sequence[int] = ()
     headers: Mapping[int, Headers] = field(default_factory=dict)
     dead: Mapping[int, DeadLetter] = field(default_factory=dict)
+    traces: Mapping[int, TraceParent] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def lane(self) -> Lane:
+        """Where the records were read."""
+        return self.records.lane
+
+    @property
+    def offsets(self) -> Sequence[int]:
+        """The records'."""
+        return self.records.offsets
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +260,7 @@ class OutcomeBatch:
         beside: Further outcomes of some of the same records, for sinks of their own.
         nudge: Whether this is nothing but an occasion to pass on what is due; see
             `operators.background`.
+        traces: The spans that the records which are followed were written in, by index.
     """
 
     lane: Lane
@@ -266,6 +280,7 @@ class OutcomeBatch:
     drained: bool = True
     beside: OutcomeBatch | None = None
     nudge: bool = False
+    traces: Mapping[int, TraceParent] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -320,6 +335,7 @@ class OutcomeBatch:
             dead=_within(self.dead, first, last),
             drained=self.drained and whole,
             beside=None if self.beside is None else self.beside.between(start, end),
+            traces=_within(self.traces, first, last),
         )
 
     def between(self, start: int, end: int) -> OutcomeBatch:
@@ -345,6 +361,8 @@ class OutcomeBatch:
 
 def _within(sparse: Mapping[int, Value], first: int, last: int) -> dict[int, Value]:
     """A sparse column's values from index `first` up to `last`."""
+    if not sparse:
+        return {}
     return {index - first: value for index, value in sparse.items() if first <= index < last}
 
 

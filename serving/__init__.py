@@ -17,6 +17,8 @@ recommend     the route that recommends products to a user
 live          how the stream stands, once or as server-sent events
 page          the page at `/`, in page.html
 health        live, ready, metrics
+observe       counts and times each request
+traced        a span for each request, where there is a collector
 models, times the bodies of requests and answers; timestamps in seconds or milliseconds
 ```
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -11,7 +12,14 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi_offline import FastAPIOffline
 
 from clients.errors import BrokerError
-from flows.access import HOUR_MS, encoder_of, kafka_of, reading_store, recommending_tables
+from flows.access import (
+    HOUR_MS,
+    encoder_of,
+    kafka_of,
+    reading_store,
+    recommending_tables,
+    tracing_of,
+)
 from operators.documents import Decoder
 from serving.auth import tokens_of
 from serving.following import Following, Readers
@@ -26,6 +34,7 @@ from serving.problems import answer_problems
 from serving.publisher import Limits, Publisher, producer_of
 from serving.recommend import Recommending, recommend_router
 from serving.search import ModelCheck, Search, search_router
+from serving.traced import Traced
 from serving.vectors import QueryVectors
 from sinks.latest import Latest
 from sinks.products import Products
@@ -41,6 +50,7 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
     from serving.search import Model
+    from telemetry.tracing import Tracing
 
 __all__ = ["ReadyMade", "create_app"]
 
@@ -60,6 +70,7 @@ class ReadyMade:
     """Parts that are given instead of made from the settings."""
 
     model: Model | None = None
+    tracing: Tracing | None = None
 
 
 def create_app(settings: Settings, given: ReadyMade | None = None) -> FastAPI:
@@ -73,14 +84,16 @@ def create_app(settings: Settings, given: ReadyMade | None = None) -> FastAPI:
         HeadraceError: The model can't be had, or a setting is wrong.
     """
     metrics = HttpMetrics()
-    made = _Made(settings, metrics, given or ReadyMade())
+    given = given or ReadyMade()
+    made = _Made(settings, metrics, given)
+    tracing = given.tracing or tracing_of(settings, f"{settings.kafka.application_id}-serve")
     # Its page of all routes brings what FastAPI's own would fetch from elsewhere.
     app = FastAPIOffline(
         title="Headrace",
         version=version("headrace"),
         summary="Documents and events in, searches out.",
         openapi_tags=TAGS,
-        lifespan=_lifespan(made),
+        lifespan=_lifespan(made, tracing),
         redoc_url=None,
     )
     serve = settings.serve
@@ -100,6 +113,8 @@ def create_app(settings: Settings, given: ReadyMade | None = None) -> FastAPI:
             allow_headers=["authorization", "content-type", "idempotency-key", "traceparent"],
         )
     app.add_middleware(Observed, metrics=metrics)
+    if tracing is not None:
+        app.add_middleware(Traced, tracing=tracing)
     return app
 
 
@@ -212,7 +227,9 @@ class _BrokerCheck:
             )
 
 
-def _lifespan(made: _Made) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(
+    made: _Made, tracing: Tracing | None
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:
         if made.publisher is not None:
@@ -221,5 +238,7 @@ def _lifespan(made: _Made) -> Callable[[FastAPI], AbstractAsyncContextManager[No
             yield
             if made.publisher is not None:
                 await made.publisher.close()
+        if tracing is not None:
+            await asyncio.to_thread(tracing.close)
 
     return living

@@ -17,6 +17,7 @@ from serving.guard import guarded
 from serving.models import Accepted, BulkResult, DocumentBody, Event, Identity, Inventory, View
 from serving.openapi import bulk_extra, problems
 from serving.publisher import Publisher
+from serving.traced import traceparent_of
 
 __all__ = ["Ingest", "ingest_router"]
 
@@ -154,4 +155,4 @@ def _add_bulk(router: APIRouter, ingest: Ingest) -> None:
 
 
 def _trace(request: Request) -> Headers:
-    return records.traced(request.headers.get("traceparent"))
+    return records.traced(traceparent_of(request))

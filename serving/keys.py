@@ -12,6 +12,7 @@ from jwt import PyJWKClient, PyJWKSet
 from jwt.exceptions import PyJWTError
 
 from headrace.errors import HeadraceError
+from telemetry.limited import LimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KeySet", "KeysUnavailableError", "fetching"]
 
-log = structlog.get_logger(__name__)
+limited = LimitedLog(structlog.get_logger(__name__))
 
 FETCH_TIMEOUT_S: Final = 5.0
 RETRY_S: Final = 10.0
@@ -95,6 +96,7 @@ class KeySet:
         try:
             found = PyJWKSet.from_dict(await asyncio.to_thread(self._fetch))
         except (PyJWTError, ValueError, TypeError, AttributeError, OSError) as error:
-            log.warning("keys not fetched", stage="auth", error=str(error).split("\n", 1)[0])
+            told = str(error).split("\n", 1)[0]
+            limited.warning("keys not fetched", stage="auth", error=told)
             return
         self._held = _Held({key.key_id: key for key in found.keys}, self._tried)

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from headrace.errors import HeadraceError
 from sinks.errors import FilterError, SinkError
 from sinks.search import NoTextIndexError
+from telemetry.limited import LimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MEDIA", "Fault", "Problem", "ProblemError", "answer_problems", "problem_of"]
 
-log = structlog.get_logger(__name__)
+limited = LimitedLog(structlog.get_logger(__name__))
 
 MEDIA: Final = "application/problem+json"
 
@@ -135,7 +136,8 @@ async def _answer_ours(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HeadraceError)
     problem = problem_of(error)
     if problem.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("request failed", stage="http", error=str(error))
+        code = problem.problem.code
+        limited.warning("request failed", per=code, stage="http", code=code, error=str(error))
     return _answered(problem)
 
 

@@ -20,6 +20,8 @@ from confluent_kafka import KafkaError, KafkaException
 
 from clients.kafka import reason
 from serving.problems import RETRY_S, ProblemError
+from telemetry.limited import LimitedLog
+from telemetry.refusals import ids_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +29,14 @@ if TYPE_CHECKING:
     from confluent_kafka import Message, Producer
 
     from clients.kafka import KafkaConfig, Option
+    from operators.records import Headers
     from serving.records import Record
     from telemetry.http import HttpMetrics
 
 __all__ = ["Limits", "Placed", "Publisher", "producer_of"]
 
 log = structlog.get_logger(__name__)
+limited = LimitedLog(log)
 
 POLL_S: Final = 0.1
 LINGER_MS: Final = 2
@@ -198,7 +202,8 @@ class Publisher:
             raise self._refusal(413, "too_large", told)
         if not self._fits(size):
             raise self._refusal(503, "queue_full", "the queue is full; the broker is behind")
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), size, self._producer)
+        placed = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(placed, size, self._producer, record.headers)
         waiting.placed.add_done_callback(_heard)
         self._take(waiting)
         try:
@@ -211,7 +216,7 @@ class Publisher:
             )
         except (BufferError, KafkaException) as error:
             self._release(waiting)
-            raise self._failure(error, record.topic, self._producer) from error
+            raise self._failure(error, record.topic, waiting) from error
         return waiting.placed
 
     async def outcome(self, placed: asyncio.Future[Placed]) -> Placed:
@@ -268,27 +273,36 @@ class Publisher:
                 if not waiting.placed.done():
                     waiting.placed.set_result(placed)
                 continue
-            problem = self._failure(KafkaException(error), placed.topic, waiting.producer)
+            problem = self._failure(KafkaException(error), placed.topic, waiting)
             if not waiting.placed.done():
                 waiting.placed.set_exception(problem)
 
-    def _failure(self, error: BaseException, topic: str, producer: Sending) -> ProblemError:
+    def _failure(self, error: BaseException, topic: str, waiting: _Waiting) -> ProblemError:
         told = error.args[0] if error.args else None
         code = told.code() if isinstance(told, KafkaError) else None
         if isinstance(told, KafkaError):
             self._metrics.broker_error(told)
-        if isinstance(told, KafkaError) and told.fatal() and producer is self._producer:
-            self._replace(told)
+        if isinstance(told, KafkaError) and told.fatal():
+            self._replace(told, waiting.producer)
         if code in _TOO_LARGE:
             return self._refusal(413, "too_large", f"{topic}: the broker takes no record so large")
-        log.warning("record not sent", stage="ingest", topic=topic, error=reason(error))
+        limited.warning(
+            "record not sent",
+            per=topic,
+            stage="ingest",
+            topic=topic,
+            error=reason(error),
+            **ids_of(waiting.headers),
+        )
         if code in _NO_TOPIC:
             way_out = f"topic {topic}: {reason(error)}; make it: headrace topics create"
             return self._refusal(503, "no_topic", way_out)
         return self._refusal(503, "broker_away", f"the broker has not taken it: {reason(error)}")
 
-    def _replace(self, error: KafkaError) -> None:
+    def _replace(self, error: KafkaError, failed: Sending) -> None:
         """Go on with another producer: one with a fatal error sends no more."""
+        if failed is not self._producer:
+            return
         log.error("producer replaced", stage="ingest", error=error.str())
         broken, self._producer = self._producer, self._make()
         # What it still holds is reported as not sent.
@@ -303,11 +317,14 @@ class Publisher:
 
 
 class _Waiting:
-    """A record on its way: who waits for it, its bytes in the queue, and who sends it."""
+    """A record on its way: who waits for it, its bytes in the queue, who sends it, its headers."""
 
-    __slots__ = ("placed", "producer", "size")
+    __slots__ = ("headers", "placed", "producer", "size")
 
-    def __init__(self, placed: asyncio.Future[Placed], size: int, producer: Sending) -> None:
+    def __init__(
+        self, placed: asyncio.Future[Placed], size: int, producer: Sending, headers: Headers
+    ) -> None:
+        self.headers = headers
         self.placed = placed
         self.size = size
         self.producer = producer

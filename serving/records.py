@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from operators.records import Kind
+from operators.traces import TRACEPARENT, parse_traceparent
 from serving.problems import ProblemError
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Record", "checked", "document", "event", "event_id", "inventory", "traced", "view"]
 
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ID_BYTES: Final = 16
 
 STATUS: Final[Mapping[str, int]] = {"too_large": 413}
@@ -53,9 +52,8 @@ class Record:
 
 def traced(traceparent: str | None) -> Headers:
     """The header that carries a request's trace on, if it has one that can be read."""
-    if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
-        return ()
-    return (("traceparent", traceparent.encode()),)
+    told = (traceparent or "").encode(errors="replace")
+    return () if parse_traceparent(told) is None else ((TRACEPARENT, told),)
 
 
 def event_id(given: Event) -> str:

@@ -24,6 +24,7 @@ import structlog
 
 from sinks.errors import SinkError
 from sinks.store import LANCE_ERRORS, one_line
+from telemetry.limited import LimitedLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Maintenance", "Upkeep", "index_texts", "index_vectors"]
 
 log = structlog.get_logger(__name__)
+limited = LimitedLog(log)
 
 TIERS: Final = (1_000, 10_000, 50_000)
 """Rows of a file, from small to large: files below a tier are merged until they reach it.
@@ -232,7 +234,7 @@ class Maintenance:
                 work(self._store.open())
             except (SinkError, *LANCE_ERRORS) as error:
                 # Searches go on by scanning, old versions stay; the next round tries again.
-                log.warning(otherwise, stage="table", error=one_line(error))
+                limited.warning(otherwise, stage="table", error=one_line(error))
 
         self._aside = threading.Thread(target=run, name="upkeep", daemon=True)
         self._aside.start()

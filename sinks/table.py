@@ -15,6 +15,7 @@ from sinks.pace import Pace
 from sinks.remote import RemoteWriter
 from sinks.rows import table_rows, written_rows
 from sinks.seam import check_seam
+from telemetry.spans import NO_SPANS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sinks.schema import TableSchema
     from sinks.store import TableStore
     from telemetry.metrics import Metrics
+    from telemetry.spans import Spans
 
 __all__ = ["TablePartitionSink", "TableSink"]
 
@@ -61,6 +63,7 @@ class TableSink(FixedPartitionedSink[Window, None]):
     metrics: Metrics
     name: str = "table"
     behind: tuple[str, ...] = ("topic",)
+    spans: Spans = NO_SPANS
 
     def list_parts(self) -> list[str]:
         """The one part."""
@@ -88,6 +91,7 @@ class TableSink(FixedPartitionedSink[Window, None]):
             self.metrics,
             self.name,
             self.behind,
+            self.spans,
         )
 
 
@@ -105,9 +109,10 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         metrics: Where to count.
         name: The sink's, on the board and in the metrics.
         behind: The sinks that must have a record first which depends on the row before it.
+        spans: Told of each commit.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a part of its own
         self,
         writer: Writer,
         schema: TableSchema,
@@ -117,6 +122,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         metrics: Metrics,
         name: str = "table",
         behind: Sequence[str] = ("topic",),
+        spans: Spans = NO_SPANS,
     ) -> None:
         self._name = name
         self._after = tuple(behind)
@@ -124,6 +130,7 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         self._schema = schema
         self._board = board
         self._metrics = metrics
+        self._spans = spans
         self._pace = pace
         self._behind = False
         self._floor = dict(writer.opened.progress)
@@ -175,10 +182,12 @@ class TablePartitionSink(StatefulSinkPartition[Window, None]):
         """
         self._await_patches(batches)
         started = time.monotonic()
+        span = self._spans.begin("table commit", batches)
         progress = {batch.lane.key: batch.end for batch in batches}
         self._begun.update(progress)
         rows = table_rows(batches) if self._schema.join is None else written_rows(batches)
         written = self._writer.commit(self._schema.rows(rows), progress)
+        span.end()
         for lane, next_offset in progress.items():
             self._board.post(self._name, lane, next_offset)
         self._metrics.committed(self._name, batches, time.monotonic() - started)

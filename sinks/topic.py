@@ -18,6 +18,9 @@ from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.errors import SECOND_COPY, SinkError
 from sinks.seam import check_seam
+from telemetry.limited import LimitedLog
+from telemetry.refusals import tell_dead_letters
+from telemetry.spans import NO_SPANS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -29,10 +32,12 @@ if TYPE_CHECKING:
     from recovery.watchdog import Watchdog
     from sinks.messages import Messages, OutputRecord
     from telemetry.metrics import Metrics
+    from telemetry.spans import Spans
 
 __all__ = ["LaneWriter", "TopicSink", "Writing"]
 
 log = structlog.get_logger(__name__)
+limited = LimitedLog(log)
 
 TRANSACTION_ROWS: Final = 2000
 """The most records in one transaction, where a backlog of windows waits for one."""
@@ -70,6 +75,7 @@ class Writing:
         board: Where progress is posted.
         watchdog: Watches each transaction.
         metrics: Where to count.
+        spans: Told of each transaction.
     """
 
     kafka: KafkaConfig
@@ -79,6 +85,7 @@ class Writing:
     board: Board
     watchdog: Watchdog
     metrics: Metrics
+    spans: Spans = NO_SPANS
 
 
 @dataclass
@@ -213,11 +220,14 @@ class LaneWriter:
 
     def _commit(self, batches: Sequence[OutcomeBatch]) -> None:
         started = time.monotonic()
-        self._transact(batches, batches[-1].end)
+        span = self._writing.spans.begin("topic transaction", batches)
+        self._transact(span.passed_on(batches), batches[-1].end)
+        span.end()
         self._done = batches[-1].end
         self._writing.board.post("topic", self._lane.key, batches[-1].end)
         self._writing.metrics.committed("topic", batches, time.monotonic() - started)
         log.debug("committed", stage="topic", lane=str(self._lane), records=count(batches))
+        tell_dead_letters(limited, batches)
 
     def _transact(self, batches: Sequence[OutcomeBatch], next_offset: int) -> None:
         """Commit outcomes and progress together.
@@ -282,7 +292,13 @@ class LaneWriter:
             ) from error
         if kafka.fatal() or not kafka.txn_requires_abort():
             raise SinkError(f"embeddings.topic: {self._lane}: {reason(error)}") from error
-        log.warning("transaction aborted", stage="topic", lane=str(self._lane), error=reason(error))
+        limited.warning(
+            "transaction aborted",
+            per=str(self._lane),
+            stage="topic",
+            lane=str(self._lane),
+            error=reason(error),
+        )
         try:
             self._step(lambda: self._producer.abort_transaction(STEP_TIMEOUT_S))
         except KafkaException as fatal:

@@ -23,6 +23,7 @@ LAYERS = (
 )
 ONE_MODULE = {
     "onnxruntime": "operators/model/onnx.py",
+    "opentelemetry": "telemetry/tracing.py",
     "openvino": "operators/model/vino.py",
     "sentence_transformers": "operators/model/export.py",
     "torch": "operators/model/export.py",
@@ -62,5 +63,5 @@ def test_what_is_no_flow_needs_no_bytewax() -> None:
 
 @pytest.mark.parametrize(("library", "module"), ONE_MODULE.items())
 def test_one_module_speaks_to_a_library(library: str, module: str) -> None:
-    """What runs models is imported in one place, so that it can be left out or replaced."""
+    """What runs models or sends spans is imported in one place: to be left out, or replaced."""
     assert {str(path) for path in MODULES if library in imported(path)} == {module}

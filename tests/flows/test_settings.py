@@ -53,6 +53,37 @@ def read(environ: Mapping[str, str], folder: Path | None = None) -> Settings:
     return load(environ, folder or Path("/nonexistent"))
 
 
+@pytest.mark.parametrize(
+    ("variables", "endpoint"),
+    [
+        ({}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318/"}, "http://c:4318/v1/traces"),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318",
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t:4318/mine",
+            },
+            "http://t:4318/mine",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4318", "OTEL_SDK_DISABLED": "true"}, ""),
+        (
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "HEADRACE_TRACES__ENDPOINT": "http://o/t"},
+            "http://o/t",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c", "HEADRACE_TRACES__ENDPOINT": ""}, ""),
+    ],
+)
+def test_where_spans_go(variables: Mapping[str, str], endpoint: str) -> None:
+    """Our setting wins over OpenTelemetry's own variables, and of those the one of traces."""
+    assert read(variables).traces.endpoint == endpoint
+
+
+def test_a_collector_is_a_url() -> None:
+    """Whoever named it, an endpoint of another form is refused by the setting's name."""
+    told = refused({"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317"})
+    assert told.startswith("traces.endpoint: 'collector:4317/v1/traces'")
+
+
 def refused(environ: Mapping[str, str], folder: Path | None = None) -> str:
     """How settings are refused: one line."""
     with pytest.raises(UsageError) as told:
