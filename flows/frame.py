@@ -81,6 +81,7 @@ class Frame:
         settings: The settings.
         kafka: The broker, and the flow's consumer group.
         lanes: The partitions that are read.
+        topics: What it reads and writes.
         encoder: The model.
         tables: The tables, by the name of their sink.
         metrics: Where to count.
@@ -93,6 +94,7 @@ class Frame:
     settings: Settings
     kafka: KafkaConfig
     lanes: tuple[Lane, ...]
+    topics: Topics
     encoder: Encoder
     tables: Mapping[str, TableStore]
     metrics: Metrics
@@ -199,6 +201,7 @@ class Frame:
             self.board,
             self.watchdog,
             self.metrics,
+            self.topics.rights,
         )
         return TopicSink(self.lanes, writing)
 
@@ -259,6 +262,7 @@ def frame_of(
     """
     launch = Launch.parse(sys.argv, os.environ)
     logs.configure()
+    kafka.demand(topics.rights)
     lanes = lanes_of(kafka, topics)
     metrics = Metrics(freshness_ms=settings.batch.freshness_ms, tables=sinks)
     encoder = encoder_of(settings, metrics)
@@ -277,7 +281,16 @@ def frame_of(
     guard = _guard(settings.recovery.suspects, kafka.application_id)
     shutdown = Shutdown(None if guard is None else guard.forgive)
     return Frame(
-        settings, kafka, lanes, encoder, stores, metrics, board, shutdown=shutdown, guard=guard
+        settings,
+        kafka,
+        lanes,
+        topics,
+        encoder,
+        stores,
+        metrics,
+        board,
+        shutdown=shutdown,
+        guard=guard,
     )
 
 

@@ -11,6 +11,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from clients.kafka import reason
+from clients.rights import is_denied
 from operators.records import Lane, OutcomeBatch, count
 from operators.window import Window
 from recovery.fencing import fenced_producer
@@ -20,7 +21,7 @@ from sinks.errors import SECOND_COPY, SinkError
 from sinks.seam import check_seam
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Consumer, Producer
 
@@ -70,6 +71,7 @@ class Writing:
         board: Where progress is posted.
         watchdog: Watches each transaction.
         metrics: Where to count.
+        rights: The operation that is needed on each topic, outputs and sources.
     """
 
     kafka: KafkaConfig
@@ -79,6 +81,7 @@ class Writing:
     board: Board
     watchdog: Watchdog
     metrics: Metrics
+    rights: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -278,6 +281,7 @@ class LaneWriter:
                 f"kafka.application_id: {self._writing.kafka.application_id}: {SECOND_COPY} has "
                 f"taken over {self._lane}; this one ends"
             ) from error
+        self._see_rights(error)
         if kafka.fatal() or not kafka.txn_requires_abort():
             raise SinkError(f"embeddings.topic: {self._lane}: {reason(error)}") from error
         log.warning("transaction aborted", stage="topic", lane=str(self._lane), error=reason(error))
@@ -286,6 +290,20 @@ class LaneWriter:
         except KafkaException as fatal:
             self._recover(fatal)
         time.sleep(0.1)
+
+    def _see_rights(self, error: KafkaException) -> None:
+        """Raise what is missing where a transaction failed for want of a right.
+
+        To begin again would be in vain until a person grants it.
+        """
+        if not is_denied(error.args[0]):
+            return
+        kafka = self._writing.kafka
+        denied = kafka.denied(error)
+        if not denied:
+            kafka.demand(self._writing.rights)  # the broker's refusal doesn't name the topic
+        told = denied or reason(error)
+        raise SinkError(f"kafka.client: transaction of {self._lane}: {told}") from error
 
     def _keep_alive(self) -> None:
         if self._done is not None and time.monotonic() - self._kept_alive > KEEP_ALIVE_S:
