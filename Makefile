@@ -3,7 +3,7 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak memory fuzz lint format install kafka proto freeze clean jars model
+.PHONY: help demo test bench soak memory fuzz lint format install kafka proto freeze clean jars model sbom bill
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PORT ?= 9092
@@ -30,6 +30,8 @@ RUNTIME_DONE := .venv/.runtime
 ALL_DONE := .venv/.all
 RIVALS_DONE := build/rivals/.done
 JARS_DONE := build/jars/.done
+SBOM ?= build/sbom.json
+CYCLONEDX := org.cyclonedx:cyclonedx-maven-plugin:2.9.1
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +81,15 @@ proto: $(ALL_DONE) ## generate headrace/v1 from proto/
 
 freeze: $(ALL_DONE) ## keep today's messages as those of this version
 	@exec $(RUN) harness.schemas
+
+sbom: bill ## list what runs, with versions and hashes: build/sbom.json, build/sbom-kafka.json
+	@mvn --quiet --batch-mode -f deploy/kafka/pom.xml $(CYCLONEDX):makeBom \
+		-DoutputFormat=json -DoutputDirectory=$(CURDIR)/build -DoutputName=sbom-kafka > build/mvn.log \
+		|| { cat build/mvn.log; exit 1; }
+
+bill: $(UV_DONE)
+	@$(UV) export --frozen --quiet --no-dev --extra openvino \
+		--preview-features sbom-export --format cyclonedx1.5 --output-file $(SBOM)
 
 clean: ## remove what was built and installed; data/ stays
 	@rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin._resource import ResourceType
 
 from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S, KafkaConfig, reason
+from clients.rights import is_denied, missing
 from flows.access import kafka_of
 from headrace.errors import UsageError
 from sources.again import read_again
@@ -31,7 +32,6 @@ __all__ = [
     "Sender",
     "connect",
     "first_at",
-    "last_words",
     "records",
     "resource_settings",
 ]
@@ -74,21 +74,6 @@ def connect(settings: Settings) -> KafkaConfig:
     return kafka
 
 
-def last_words(kafka: KafkaConfig) -> str:
-    """What a connection says of why it fails: a refused login or certificate shows only there."""
-    heard: list[str] = []
-
-    def hear(error: KafkaError) -> None:
-        heard.append(error.str())
-
-    consumer = kafka.consumer(error_cb=hear)
-    deadline = time.monotonic() + CALL_TIMEOUT_S
-    while not heard and time.monotonic() < deadline:
-        consumer.poll(POLL_S)
-    consumer.close()
-    return heard[0].replace("\n", " ") if heard else ""
-
-
 def resource_settings(
     kafka: KafkaConfig, admin: AdminClient, resource: ConfigResource
 ) -> dict[str, str]:
@@ -103,7 +88,9 @@ def resource_settings(
         entries: dict[str, ConfigEntry] = asked[resource].result()
         return entries
 
-    found = kafka.patiently(f"reading the settings of {resource.name}", ask)
+    whose = f"topic {resource.name}" if resource.restype == ResourceType.TOPIC else "the cluster"
+    what = f"reading the settings of {resource.name}"
+    found = kafka.patiently(what, ask, f"DescribeConfigs on {whose}")
     return {key: str(entry.value) for key, entry in found.items()}
 
 
@@ -174,6 +161,7 @@ class Sender:
             extra["partitioner"] = "murmur2_random"
         self._producer = kafka.producer(**extra)
         self._failure: str | None = None
+        self._topic = ""
         self.acknowledged = 0
 
     def send(
@@ -195,12 +183,13 @@ class Sender:
                 self._producer.produce(
                     topic, value, key, partition, headers=list(headers), on_delivery=self._delivered
                 )
-            except BufferError:
-                self._producer.poll(POLL_S)
-            except KafkaException as error:
-                raise BrokerError(f"{topic}: not sent: {reason(error)}") from error
-            else:
                 self._producer.poll(0)
+            except BufferError:
+                self._wait(topic)
+            except KafkaException as error:
+                raise BrokerError(_not_sent(topic, error.args[0])) from error
+            else:
+                self._topic = topic
                 return
 
     def finish(self) -> None:
@@ -209,16 +198,30 @@ class Sender:
         Raises:
             BrokerError: Something has not; the text tells of the first.
         """
-        while self._producer.flush(POLL_S):
-            pass  # in short turns, between which Ctrl-C is heard
+        # In short turns, between which Ctrl-C is heard.
+        while self._wait(self._topic):
+            pass
         self._check()
+
+    def _wait(self, topic: str) -> int:
+        """Wait a little; how many records are still on their way."""
+        try:
+            return self._producer.flush(POLL_S)
+        except KafkaException as error:  # one that the client gives up for
+            raise BrokerError(_not_sent(topic, error.args[0])) from error
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             self.acknowledged += 1
         elif self._failure is None:
-            self._failure = f"{message.topic()}: not sent: {error.str()}"
+            self._failure = _not_sent(message.topic() or self._topic, error)
 
     def _check(self) -> None:
         if self._failure is not None:
             raise BrokerError(f"{self._failure}; {self.acknowledged:,} records were sent")
+
+
+def _not_sent(topic: str, error: KafkaError) -> str:
+    # Without any right to write, a producer gets no id of the cluster either.
+    denied = missing(f"Write on topic {topic}") if is_denied(error) else ""
+    return f"{topic}: not sent: {denied or error.str()}"

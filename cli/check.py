@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from confluent_kafka.admin._config import ConfigResource
 
-from cli.broker import connect, last_words, resource_settings
+from cli.broker import connect, resource_settings
 from cli.output import emit, say
 from clients.errors import BrokerError
 from clients.kafka import CALL_TIMEOUT_S
@@ -27,7 +27,7 @@ from operators.model import describe
 from sinks.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
     from clients.kafka import KafkaConfig
     from flows.access import Topics
@@ -119,20 +119,21 @@ def _broker(kafka: KafkaConfig, topics: Topics, size: int) -> Iterator[Item]:
     try:
         found = kafka.patiently("asking", lambda: admin.list_topics(timeout=CALL_TIMEOUT_S))
     except BrokerError as error:
-        words = last_words(kafka)
-        yield Item("kafka", "problem", f"{error}; {words}" if words else str(error))
+        yield Item("kafka", "problem", str(error))
         return
     count = f"{len(found.brokers)} broker{'s' * (len(found.brokers) != 1)}"
     yield Item("kafka", "ok", f"{count} at {kafka.bootstrap_servers}")
-    present = kafka.partitions([topic for _, topic in names])
     for setting, topic in names:
-        yield _topic(kafka, setting, topic, present.get(topic), size)
+        yield _topic(kafka, setting, topic, topics.rights[topic], size)
 
 
-def _topic(
-    kafka: KafkaConfig, setting: str, topic: str, partitions: Sequence[int] | None, size: int
-) -> Item:
+def _topic(kafka: KafkaConfig, setting: str, topic: str, operation: str, size: int) -> Item:
     name = f"{setting} {topic}"
+    try:
+        kafka.demand({topic: operation})
+        partitions = kafka.partitions([topic]).get(topic)
+    except BrokerError as error:
+        return Item(name, "problem", str(error))
     if partitions is None:
         return Item(name, "problem", "there is no such topic; make it: headrace topics create")
     try:

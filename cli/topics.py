@@ -159,7 +159,7 @@ def _make(kafka: KafkaConfig, admin: AdminClient, topic: Topic, replication: int
         admin.create_topics([new], request_timeout=CALL_TIMEOUT_S)[topic.name].result()
 
     try:
-        kafka.patiently(f"making topic {topic.name}", ask)
+        kafka.patiently(f"making topic {topic.name}", ask, f"Create on topic {topic.name}")
     except BrokerError as error:
         if _is_there(error.__cause__):  # another made it meanwhile
             return Topic(topic.name, topic.partitions, made=False)

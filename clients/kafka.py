@@ -9,16 +9,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._acl import AclOperation
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
 
+from clients.diagnosis import diagnosis
 from clients.errors import BrokerError
+from clients.rights import is_denied, missing
 from headrace.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from confluent_kafka.admin._topic import TopicDescription
     from tenacity import RetryCallState
 
 __all__ = ["AWAY", "CALL_TIMEOUT_S", "KafkaConfig", "Option", "is_away", "reason"]
@@ -33,6 +44,9 @@ Option = str | float | bool | Callable[..., None]
 
 CALL_TIMEOUT_S: Final = 5.0
 """How long one call to the broker may take, in seconds."""
+
+LISTEN_S: Final = 2.0
+"""How long a connection that fails is listened to at least, in seconds."""
 
 _PARTITIONER: Final = {"partitioner": "murmur2_random"}
 """Places a key as Java's clients do: a document stays in one partition whoever writes it."""
@@ -152,12 +166,13 @@ class KafkaConfig:
         """A client for topics and groups."""
         return _made(AdminClient, self._common())
 
-    def patiently(self, what: str, call: Callable[[], Result]) -> Result:
+    def patiently(self, what: str, call: Callable[[], Result], right: str = "") -> Result:
         """Make a call to the broker; while it is away, try again with growing pauses.
 
         Args:
             what: What is being done, for the log and the error.
             call: The call.
+            right: The right to a topic or to the cluster that it takes, for the error.
 
         Raises:
             BrokerError: The broker was away for `outage_s`, or refused.
@@ -172,25 +187,82 @@ class KafkaConfig:
         try:
             return attempts(call)
         except KafkaException as error:
-            verb = f"no answer for {self.outage_s:.0f} s" if is_away(error) else "refused"
-            raise BrokerError(
-                f"kafka.bootstrap_servers: {self.bootstrap_servers}: {what}: {verb}: "
-                f"{reason(error)}"
-            ) from error
+            told = f"kafka.bootstrap_servers: {self.bootstrap_servers}: {what}"
+            raise BrokerError(f"{told}: {self._fault(error, right)}") from error
+
+    def _fault(self, error: KafkaException, right: str) -> str:
+        if is_away(error):
+            why = self.diagnosis() or reason(error)
+            return f"no answer for {self.outage_s:.0f} s: {why}"
+        return self.denied(error, right) or f"refused: {reason(error)}"
+
+    def diagnosis(self) -> str:
+        """What a new connection says of why the broker is away; empty where it says nothing.
+
+        Takes some seconds where the broker says nothing at all.
+        """
+        listen_s = max(LISTEN_S, min(CALL_TIMEOUT_S, self.outage_s))
+        return diagnosis(self.consumer, self.bootstrap_servers, self.client, listen_s)
+
+    def denied(self, error: KafkaException, right: str = "") -> str:
+        """The right for whose want a call was refused; empty where that is not why.
+
+        Args:
+            error: The refusal.
+            right: The right to a topic or to the cluster that the call takes.
+        """
+        kafka = error.args[0] if error.args else None
+        if not isinstance(kafka, KafkaError) or not is_denied(kafka):
+            return ""
+        own = {
+            KafkaError.GROUP_AUTHORIZATION_FAILED: f"Read on group {self.application_id}",
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: (
+                f"Write on transactional ids {self.application_id}:*"
+            ),
+        }
+        needed = own.get(kafka.code(), right)
+        return missing(needed) if needed else ""
 
     def partitions(self, topics: Collection[str]) -> dict[str, list[int]]:
         """The partitions of those topics that exist.
 
         Raises:
-            BrokerError: The broker can't be reached.
+            BrokerError: The broker can't be reached, or does not tell.
         """
-        admin = self.admin()
-        found = self.patiently("reading topics", lambda: admin.list_topics(timeout=CALL_TIMEOUT_S))
+        found = self._described(dict.fromkeys(topics, "Describe"))
         return {
-            topic: sorted(found.topics[topic].partitions)
-            for topic in topics
-            if topic in found.topics and found.topics[topic].error is None
+            topic: sorted(partition.id for partition in told.partitions)
+            for topic, told in found.items()
         }
+
+    def demand(self, rights: Mapping[str, str]) -> None:
+        """See that the user may do something to each of some topics, if the broker tells that.
+
+        Args:
+            rights: The operation for each topic, such as Read.
+
+        Raises:
+            BrokerError: A right is missing, or the broker can't be reached.
+        """
+        for topic, told in self._described(rights).items():
+            allowed = told.authorized_operations
+            operation = AclOperation[rights[topic].upper()]
+            if allowed is not None and operation not in allowed:
+                raise BrokerError(missing(f"{rights[topic]} on topic {topic}"))
+
+    def _described(self, rights: Mapping[str, str]) -> dict[str, TopicDescription]:
+        """What the broker tells of those topics that exist, and what is to be done to them."""
+        admin = self.admin()
+        found: dict[str, TopicDescription] = {}
+        for topic, operation in rights.items():
+
+            def ask(topic: str = topic) -> TopicDescription | None:
+                return _described(admin, topic)
+
+            told = self.patiently(f"reading topic {topic}", ask, f"{operation} on topic {topic}")
+            if told is not None:
+                found[topic] = told
+        return found
 
     def committed(self, consumer: Consumer, topic: str, partition: int) -> int | None:
         """The group's committed offset, None where it has none.
@@ -227,13 +299,51 @@ class KafkaConfig:
     def _committed(self, consumer: Consumer, topic: str, partition: int) -> TopicPartition:
         def ask() -> TopicPartition:
             wanted = [TopicPartition(topic, partition)]
-            [found] = consumer.committed(wanted, timeout=CALL_TIMEOUT_S)
+            try:
+                [found] = consumer.committed(wanted, timeout=CALL_TIMEOUT_S)
+            except KafkaException as error:
+                if is_away(error):
+                    self._see_group()
+                raise
             if found.error is not None:
                 # Not the same as no offset, which would mean to begin anew.
                 raise KafkaException(found.error)
             return found
 
-        return self.patiently(f"reading the committed offset of {topic}/{partition}", ask)
+        what = f"reading the committed offset of {topic}/{partition}"
+        return self.patiently(what, ask, f"Read on topic {topic}")
+
+    def _see_group(self) -> None:
+        """Raise the refusal of a group that the user has no right to.
+
+        A consumer looks for such a group's coordinator until its time is over, and says no more.
+        """
+        group, admin = self.application_id, self.admin()
+        asked = admin.describe_consumer_groups([group], request_timeout=CALL_TIMEOUT_S)
+        try:
+            asked[group].result()
+        except KafkaException as error:
+            if is_denied(error.args[0]):
+                raise
+
+
+def _described(admin: AdminClient, topic: str) -> TopicDescription | None:
+    """What the broker tells of a topic; None where there is no such topic.
+
+    Asked by its name: a list of all topics leaves out those that the user has no right to.
+    """
+    asked = admin.describe_topics(
+        TopicCollection([topic]),
+        include_authorized_operations=True,
+        request_timeout=CALL_TIMEOUT_S,
+    )
+    try:
+        told: TopicDescription = asked[topic].result()
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            return None
+        raise
+    return told
 
 
 def _made(client: Callable[..., Client], config: Mapping[str, Any]) -> Client:

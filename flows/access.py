@@ -69,6 +69,14 @@ class Topics:
     sources: tuple[tuple[str, str], ...]
     outputs: tuple[tuple[str, str], ...]
 
+    @property
+    def rights(self) -> dict[str, str]:
+        """The operation that a flow must be allowed on each topic, beside looking at it."""
+        return {
+            **{topic: "Read" for _, topic in self.sources},
+            **{topic: "Write" for _, topic in self.outputs},
+        }
+
 
 def kafka_of(settings: Settings) -> KafkaConfig:
     """How the broker is reached."""

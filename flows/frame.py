@@ -86,6 +86,7 @@ class Frame:
         settings: The settings.
         kafka: The broker, and the flow's consumer group.
         lanes: The partitions that are read.
+        topics: What it reads and writes.
         encoder: The model.
         tables: The tables, by the name of their sink.
         metrics: Where to count.
@@ -100,6 +101,7 @@ class Frame:
     settings: Settings
     kafka: KafkaConfig
     lanes: tuple[Lane, ...]
+    topics: Topics
     encoder: Encoder
     tables: Mapping[str, TableStore]
     metrics: Metrics
@@ -212,6 +214,7 @@ class Frame:
             self.watchdog,
             self.metrics,
             self.spans,
+            self.topics.rights,
         )
         return TopicSink(self.lanes, writing)
 
@@ -273,6 +276,7 @@ def frame_of(
     """
     launch = Launch.parse(sys.argv, os.environ)
     logs.configure()
+    kafka.demand(topics.rights)
     lanes = lanes_of(kafka, topics)
     metrics = Metrics(
         freshness_ms=settings.batch.freshness_ms,
@@ -312,6 +316,7 @@ def frame_of(
         settings,
         kafka,
         lanes,
+        topics,
         encoder,
         stores,
         metrics,

@@ -14,7 +14,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
@@ -25,7 +26,7 @@ from confluent_kafka.admin import AdminClient
 from harness.process import HOST, ROOT, Child, HarnessError, free_port, is_free, tail
 from headrace.errors import HeadraceError
 
-__all__ = ["JARS", "JAVA_OPTS", "Broker", "main"]
+__all__ = ["JARS", "JAVA_OPTS", "Broker", "Listener", "Security", "main"]
 
 JARS = ROOT / "build" / "jars" / "kafka"
 # The serial collector and the first compiler alone start fastest and leave the cores to the flow.
@@ -41,8 +42,10 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@{host}:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
-advertised.listeners=PLAINTEXT://{host}:{port}
+listeners={listeners},CONTROLLER://{host}:{controller_port}
+advertised.listeners={listeners}
+listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -68,6 +71,98 @@ background.threads=2
 """
 
 
+_SCRAM = "SCRAM-SHA-512"
+
+_LISTENER = """\
+listener.name.{name}.ssl.keystore.type=PEM
+listener.name.{name}.ssl.keystore.location={identity}
+"""
+
+_AUTHORITIES = """\
+listener.name.{name}.ssl.client.auth=required
+listener.name.{name}.ssl.truststore.type=PEM
+listener.name.{name}.ssl.truststore.location={authorities}
+listener.name.{name}.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
+"""
+
+_PASSWORDS = """\
+listener.name.{name}.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.{name}.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+"""
+
+_RIGHTS = """\
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+"""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A port at which clients are met by TLS.
+
+    Attributes:
+        name: Its name, in capitals.
+        identity: A PEM file with the broker's key (PKCS #8) and its certificates.
+        authorities: A PEM file: clients must have a certificate of one of these. The
+            common name in it is their user's.
+        passwords: Whether clients must log in, by SCRAM-SHA-512.
+        port: The port.
+    """
+
+    name: str
+    identity: Path
+    authorities: Path | None = None
+    passwords: bool = False
+    port: int = field(default_factory=free_port)
+
+    @property
+    def address(self) -> str:
+        """The address for clients."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def protocol(self) -> str:
+        """Kafka's name of how it is spoken to."""
+        return "SASL_SSL" if self.passwords else "SSL"
+
+    def settings(self) -> str:
+        """The lines of the broker's settings file."""
+        lines = _LISTENER
+        if self.authorities is not None:
+            lines += _AUTHORITIES
+        if self.passwords:
+            lines += _PASSWORDS
+        return lines.format(
+            name=self.name.lower(), identity=self.identity, authorities=self.authorities
+        )
+
+
+@dataclass(frozen=True)
+class Security:
+    """Listeners beside the plain one, and users who have only the rights that they are given.
+
+    Whoever has no name has every right: who comes by the plain listener, or by TLS alone.
+
+    Attributes:
+        listeners: The listeners.
+        passwords: The users that log in, and their passwords.
+    """
+
+    listeners: Sequence[Listener]
+    passwords: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def settings(self) -> str:
+        """The lines of the broker's settings file."""
+        return "".join(listener.settings() for listener in self.listeners) + _RIGHTS
+
+    def format_options(self) -> list[str]:
+        """What the tool that formats the data folder is told."""
+        users = self.passwords.items()
+        told = [f"{_SCRAM}=[name={user},password={password}]" for user, password in users]
+        return [word for one in told for word in ("--add-scram", one)]
+
+
 class Broker:
     """A Kafka that can be killed, paused and brought back on the same port with its data.
 
@@ -81,6 +176,7 @@ class Broker:
         folder: Path | None = None,
         port: int = 0,
         java_opts: Sequence[str] = JAVA_OPTS,
+        security: Security | None = None,
     ) -> None:
         """Names what to run where; nothing starts before `start`.
 
@@ -89,6 +185,7 @@ class Broker:
             folder: Where data and logs go, kept afterwards. None: a temporary one.
             port: The port that clients connect to. 0: a free one.
             java_opts: Options of the JVM.
+            security: Listeners by TLS, users and rights; None: whoever comes may do everything.
         """
         self._temporary = folder is None
         self.folder = (folder or Path(tempfile.mkdtemp(prefix="headrace-kafka-"))).resolve()
@@ -97,6 +194,7 @@ class Broker:
         self._controller_port = free_port()
         self._jars = jars
         self._java_opts = tuple(java_opts)
+        self._security = security
         self._child: Child | None = None
 
     @property
@@ -208,18 +306,22 @@ class Broker:
     def _write_settings(self) -> Path:
         path = self.folder / "server.properties"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            _SETTINGS.format(
-                host=HOST,
-                port=self.port,
-                controller_port=self._controller_port,
-                data=self.folder / "data",
-            ),
+        security = self._security
+        listeners = [("PLAINTEXT", "PLAINTEXT", self.bootstrap_servers)]
+        listeners += [(own.name, own.protocol, own.address) for own in _listeners(security)]
+        text = _SETTINGS.format(
+            host=HOST,
+            listeners=",".join(f"{name}://{address}" for name, _, address in listeners),
+            protocols=",".join(f"{name}:{protocol}" for name, protocol, _ in listeners),
+            controller_port=self._controller_port,
+            data=self.folder / "data",
         )
+        path.write_text(text + (security.settings() if security else ""))
         return path
 
     def _format(self, java: Sequence[str | Path], settings: Path, timeout_s: float) -> None:
         tool = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings]
+        tool += self._security.format_options() if self._security else []
         with Child(tool, log=self._output) as child:
             if child.wait(timeout_s) != 0:
                 raise HarnessError(f"folder {self.folder}: not formatted: {tail(self._output, 3)}")
@@ -245,6 +347,10 @@ class Broker:
                 f"broker on port {self.port}: ended at once with exit code "
                 f"{self._running().exit_code}; see {self.folder / 'logs'}: {tail(self._output, 3)}",
             )
+
+
+def _listeners(security: Security | None) -> Sequence[Listener]:
+    return security.listeners if security else ()
 
 
 def _until(deadline: float, every_s: float) -> Iterator[None]:

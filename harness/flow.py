@@ -154,7 +154,7 @@ class Flow(Processes):
     def _make_recovery(self) -> None:
         if self.recovery is None or any(self.recovery.glob("*.sqlite3")):
             return
-        self.recovery.mkdir(parents=True, exist_ok=True)
+        self.recovery.mkdir(mode=0o700, parents=True, exist_ok=True)
         init_db_dir(self.recovery, RECOVERY_PARTITIONS)
 
     def _commands(self) -> list[list[str | Path]]:

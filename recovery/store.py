@@ -1,8 +1,11 @@
 """Bytewax's recovery store: whether it is there, and whether it is this flow's.
 
-Bytewax keeps snapshots in a folder of SQLite files. A flow with other lanes or another model must
-not go on from them: Bytewax panics over a lane that is gone, and state of another model would be
-mixed in. So a file beside the snapshots says whose they are.
+Bytewax keeps snapshots in a folder of SQLite files. They are pickles, and reading one runs what it
+says: so nobody but root may be able to write there beside the flow's own user.
+
+A flow with other lanes or another model must not go on from them: Bytewax panics over a lane that
+is gone, and state of another model would be mixed in. So a file beside the snapshots says whose
+they are.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import stat
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -100,22 +105,60 @@ class StoreIdentity:
 
 
 def check_store(folder: Path, flow: StoreIdentity) -> None:
-    """Check that a folder is an initialised store and this flow's; claim it if it is nobody's.
+    """Check that a folder is an initialised store, private, and this flow's.
+
+    One that is nobody's yet is claimed for this flow.
 
     Raises:
         RecoveryError: It is not; the text has the command that mends it. Making a store anew is
             always safe: progress is kept with the outputs, not here.
     """
-    make = f"python -m bytewax.recovery {folder} {PARTITIONS}"
+    make = f"mkdir -p -m 700 {folder} && python -m bytewax.recovery {folder} {PARTITIONS}"
     if not folder.is_dir() or not any(folder.glob("part-*.sqlite3")):
-        raise RecoveryError(
-            f"-r {folder}: no recovery store is there; make one: mkdir -p {folder} && {make}"
-        )
-    anew = f"make it anew: rm -r {folder} && mkdir -p {folder} && {make}"
+        raise RecoveryError(f"-r {folder}: no recovery store is there; make one: {make}")
+    _see_private(folder)
+    anew = f"make it anew: rm -r {folder} && {make}"
     held = _read(folder / IDENTITY_FILE, anew)
     if held is not None:
         _compare(folder, held, flow, anew)
     _write(folder / IDENTITY_FILE, flow)
+
+
+def _see_private(folder: Path) -> None:
+    """Check that nobody but root and the user of this process can change what is unpickled."""
+    if os.name != "posix":
+        return
+    entered = _see_own(folder, folder, stat.S_IWGRP | stat.S_IWOTH)
+    # Who can't enter the folder can't write its files either, whatever their own rights say.
+    strangers = (entered & (stat.S_IXGRP | stat.S_IXOTH)) << 1
+    for path in sorted(folder.glob("part-*")):
+        with suppress(FileNotFoundError):  # SQLite's own beside a store come and go
+            _see_own(path, folder, strangers)
+
+
+def _see_own(path: Path, folder: Path, strangers: int) -> int:
+    """Check that a path is this user's or root's, and that strangers can't write it.
+
+    Args:
+        path: What to look at.
+        folder: The recovery folder, for the error.
+        strangers: The bits of those that must not be able to write it.
+
+    Returns:
+        Its mode.
+    """
+    held = path.stat()
+    if held.st_uid not in {0, os.geteuid()}:
+        raise RecoveryError(
+            f"-r {folder}: {path} belongs to user {held.st_uid}, who could have the flow run "
+            f"anything; make it yours: chown -R {os.geteuid()} {folder}"
+        )
+    if held.st_mode & strangers:
+        raise RecoveryError(
+            f"-r {folder}: {path} can be written by others, who could have the flow run anything; "
+            f"make it private: chmod -R go-w {folder}"
+        )
+    return held.st_mode
 
 
 def _read(path: Path, anew: str) -> StoreIdentity | None:

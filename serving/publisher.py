@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -19,6 +20,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException
 
 from clients.kafka import reason
+from clients.rights import DENIED, missing
 from serving.problems import RETRY_S, ProblemError
 from telemetry.limited import LimitedLog
 from telemetry.refusals import ids_of
@@ -50,11 +52,17 @@ DELIVERY_SHARE: Final = 0.8
 """The share of the delivery time-out after which librdkafka gives up, so that it says why."""
 
 _TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG_SIZE})
+_GIVEN_UP: Final = frozenset(
+    {
+        KafkaError._FATAL,  # noqa: SLF001 - librdkafka's own codes are spelled so
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001
+        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001
+    }
+)
 _NO_TOPIC: Final = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
         KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - librdkafka's own codes are spelled so
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
     }
 )
 
@@ -147,6 +155,7 @@ class Publisher:
         self._size = 0
         self._room = asyncio.Event()
         self._room.set()
+        self._given_up: tuple[Sending | None, KafkaError | None] = (None, None)
         self._reports: deque[tuple[_Waiting, KafkaError | None, Placed]] = deque()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -254,7 +263,12 @@ class Publisher:
     def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hear reports in a thread, and wake the loop once for all that came together."""
         while not self._ended.is_set():
-            self._producer.poll(POLL_S)
+            producer = self._producer
+            try:
+                producer.poll(POLL_S)
+            except KafkaException as error:
+                # A fatal error is raised here once; what the client holds is reported after that.
+                loop.call_soon_threadsafe(self._replace, error.args[0], producer)
             if self._reports:
                 loop.call_soon_threadsafe(self._settle)
 
@@ -278,7 +292,7 @@ class Publisher:
                 waiting.placed.set_exception(problem)
 
     def _failure(self, error: BaseException, topic: str, waiting: _Waiting) -> ProblemError:
-        told = error.args[0] if error.args else None
+        told = self._cause(error.args[0] if error.args else None, waiting.producer)
         code = told.code() if isinstance(told, KafkaError) else None
         if isinstance(told, KafkaError):
             self._metrics.broker_error(told)
@@ -286,6 +300,12 @@ class Publisher:
             self._replace(told, waiting.producer)
         if code in _TOO_LARGE:
             return self._refusal(413, "too_large", f"{topic}: the broker takes no record so large")
+        if code in DENIED:
+            lacking = missing(f"Write on topic {topic}")
+            limited.warning(
+                "record not sent", per=topic, stage="ingest", topic=topic, error=lacking
+            )
+            return self._refusal(503, "no_right", f"topic {topic}: the server may not write there")
         limited.warning(
             "record not sent",
             per=topic,
@@ -299,15 +319,23 @@ class Publisher:
             return self._refusal(503, "no_topic", way_out)
         return self._refusal(503, "broker_away", f"the broker has not taken it: {reason(error)}")
 
+    def _cause(self, told: object, producer: Sending) -> object:
+        """What a client was given up for, where it says of a record no more than that it was."""
+        broken, error = self._given_up
+        lost = isinstance(told, KafkaError) and told.code() in _GIVEN_UP
+        return error if lost and producer is broken else told
+
     def _replace(self, error: KafkaError, failed: Sending) -> None:
         """Go on with another producer: one with a fatal error sends no more."""
         if failed is not self._producer:
             return
+        self._given_up = (failed, error)
         log.error("producer replaced", stage="ingest", error=error.str())
         broken, self._producer = self._producer, self._make()
         # What it still holds is reported as not sent.
         broken.purge()
-        broken.flush(0)
+        with suppress(KafkaException):
+            broken.flush(0)
         asyncio.get_running_loop().call_soon(self._settle)
 
     def _refusal(self, status: int, code: str, detail: str) -> ProblemError:

@@ -37,6 +37,9 @@ ALLOCATOR: Final = {"MALLOC_ARENA_MAX": "2"}
 """What the process has unless the environment says otherwise. With glibc's eight arenas a core it
 kept 100 MiB more of what merges and indexes had used; commits take as long with two."""
 
+SETTINGS: Final = "HEADRACE_"
+"""How the names of settings begin in the environment."""
+
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
@@ -171,8 +174,13 @@ def _start(descriptor: int) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "sinks.process", str(descriptor)],
             stdin=subprocess.DEVNULL,
             pass_fds=[descriptor],
-            env={**ALLOCATOR, **os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            env={**ALLOCATOR, **_unsecret(os.environ), "PYTHONPATH": os.pathsep.join(paths)},
         )
+
+
+def _unsecret(environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment without settings: some are secrets, and what it needs comes by the pipe."""
+    return {name: value for name, value in environ.items() if not name.startswith(SETTINGS)}
 
 
 @contextmanager

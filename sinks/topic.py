@@ -11,6 +11,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from clients.kafka import reason
+from clients.rights import is_denied
 from operators.records import Lane, OutcomeBatch, count
 from operators.window import Window
 from recovery.fencing import fenced_producer
@@ -23,7 +24,7 @@ from telemetry.refusals import tell_dead_letters
 from telemetry.spans import NO_SPANS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from confluent_kafka import Consumer, Producer
 
@@ -76,6 +77,7 @@ class Writing:
         watchdog: Watches each transaction.
         metrics: Where to count.
         spans: Told of each transaction.
+        rights: The operation that is needed on each topic, outputs and sources.
     """
 
     kafka: KafkaConfig
@@ -86,6 +88,7 @@ class Writing:
     watchdog: Watchdog
     metrics: Metrics
     spans: Spans = NO_SPANS
+    rights: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -290,6 +293,7 @@ class LaneWriter:
                 f"kafka.application_id: {self._writing.kafka.application_id}: {SECOND_COPY} has "
                 f"taken over {self._lane}; this one ends"
             ) from error
+        self._see_rights(error)
         if kafka.fatal() or not kafka.txn_requires_abort():
             raise SinkError(f"embeddings.topic: {self._lane}: {reason(error)}") from error
         limited.warning(
@@ -304,6 +308,20 @@ class LaneWriter:
         except KafkaException as fatal:
             self._recover(fatal)
         time.sleep(0.1)
+
+    def _see_rights(self, error: KafkaException) -> None:
+        """Raise what is missing where a transaction failed for want of a right.
+
+        To begin again would be in vain until a person grants it.
+        """
+        if not is_denied(error.args[0]):
+            return
+        kafka = self._writing.kafka
+        denied = kafka.denied(error)
+        if not denied:
+            kafka.demand(self._writing.rights)  # the broker's refusal doesn't name the topic
+        told = denied or reason(error)
+        raise SinkError(f"kafka.client: transaction of {self._lane}: {told}") from error
 
     def _keep_alive(self) -> None:
         # Nobody else polls while there is nothing to commit.

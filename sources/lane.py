@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import structlog
 from confluent_kafka import KafkaError, Message, TopicPartition
 
+from clients.rights import missing
 from operators.records import Headers, Lane, RecordBatch
 from recovery.progress import Watermarks
 from sources.budget import LANE_AHEAD_BYTES
@@ -106,6 +107,7 @@ class LaneReader:
         low, high = self._config.patiently(
             f"reading the ends of {self.lane}",
             lambda: self._consumer.get_watermark_offsets(where, timeout=5.0),
+            f"Read on topic {self.lane.topic}",
         )
         return Watermarks(low, high)
 
@@ -207,7 +209,7 @@ class LaneReader:
         if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_PARTITION):  # noqa: SLF001
             raise SourceError(f"topic {self.lane} is gone ({error.str()})")
         if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
-            raise SourceError(f"topic {self.lane}: no right to read it")
+            raise SourceError(f"reading {self.lane}: {missing(f'Read on topic {self.lane.topic}')}")
         self._away = True
         return -1
 

@@ -99,9 +99,11 @@ class BrokerWatch:
         """
         since = self._since
         if since is not None and time.monotonic() - since > self._kafka.outage_s:
+            why = self._kafka.diagnosis()
+            told = f"{self._kafka.outage_s:.0f} s{f': {why}' if why else ''}"
             raise SourceError(
-                f"kafka.bootstrap_servers: {self._kafka.bootstrap_servers}: away for "
-                f"{self._kafka.outage_s:.0f} s; start again when it is back, nothing is lost"
+                f"kafka.bootstrap_servers: {self._kafka.bootstrap_servers}: away for {told}; "
+                "start again when it is back, nothing is lost"
             )
 
     def _run(self) -> None:

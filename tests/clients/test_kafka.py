@@ -72,10 +72,18 @@ def test_patiently_gives_up() -> None:
     )
 
 
-def test_patiently_takes_a_refusal_for_one() -> None:
-    """A refusal is told at once."""
-    calls, call = failing(KafkaError.GROUP_AUTHORIZATION_FAILED, 1000)
-    with pytest.raises(BrokerError, match="asking: refused: "):
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (KafkaError.POLICY_VIOLATION, "asking: refused: "),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, "asking: no right to Read on group app: "),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, "asking: refused: "),
+    ],
+)
+def test_patiently_takes_a_refusal_for_one(code: int, told: str) -> None:
+    """A refusal is told at once, by the right that is missing where that is known."""
+    calls, call = failing(code, 1000)
+    with pytest.raises(BrokerError, match=told):
         CONFIG.patiently("asking", call)
     assert len(calls) == 1
 

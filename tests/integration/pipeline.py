@@ -93,10 +93,10 @@ class Pipeline:
         """Write a record as it is."""
         self.producer.produce(self.topics.source, value, key, partition, headers=list(headers))
 
-    def settle(self) -> None:
+    def settle(self, timeout_s: float = WAIT_S) -> None:
         """Flush what was written and wait until both sinks have committed all of it."""
         self.producer.flush(30)
-        self.wait(lambda: self._behind() == 0)
+        self.wait(lambda: self._behind() == 0, timeout_s)
 
     def wait(self, done: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
         """Wait for something; fails with the flow's log when it does not come."""

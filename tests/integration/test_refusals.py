@@ -172,7 +172,7 @@ def test_a_recovery_store_that_was_not_made(pipeline: Pipeline, tmp_path: Path) 
 def test_a_recovery_store_of_another_flow(pipeline: Pipeline, tmp_path: Path) -> None:
     """A store with lanes that the flow does not have is refused with the commands that mend it."""
     folder = tmp_path / "other"
-    folder.mkdir()
+    folder.mkdir(mode=0o700)
     init_db_dir(folder, 2)
     (folder / "headrace.json").write_text(
         '{"version": 1, "lanes": ["gone/000000"], "model": "m", "fingerprint": "f"}'

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,59 @@ def test_an_identity_of_a_later_version(store: Path) -> None:
     later = StoreIdentity(FLOW.lanes, FLOW.model, FLOW.fingerprint, version=99)
     (store / IDENTITY_FILE).write_text(later.json())
     refused(store)
+
+
+posix_only = pytest.mark.skipif(os.name != "posix", reason="rights as POSIX has them")
+
+
+@posix_only
+@pytest.mark.parametrize("mode", [0o770, 0o702, 0o777, 0o1777])
+def test_a_folder_that_others_can_write(store: Path, mode: int) -> None:
+    """A folder into which others could put a pickle is refused, with the command that mends it."""
+    store.chmod(mode)
+    told = refused(store)
+    assert "can be written by others" in told
+    assert f"chmod -R go-w {store}" in told
+
+
+@posix_only
+@pytest.mark.parametrize(
+    ("folder", "file", "private"),
+    [
+        (0o700, 0o666, True),
+        (0o755, 0o644, True),
+        (0o750, 0o602, True),
+        (0o750, 0o660, False),
+        (0o711, 0o602, False),
+    ],
+)
+def test_a_store_that_others_can_write(store: Path, folder: int, file: int, private: bool) -> None:
+    """A file that others could change is refused, unless the folder keeps them out."""
+    next(store.glob("part-*")).chmod(file)
+    store.chmod(folder)
+    if private:
+        check_store(store, FLOW)
+    else:
+        assert "can be written by others" in refused(store)
+
+
+@posix_only
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_store_of_another_user(store: Path, monkeypatch: pytest.MonkeyPatch, whole: bool) -> None:
+    """A folder or a file of another user than root or one's own is refused, with the way out."""
+    if os.geteuid() != 0:
+        monkeypatch.setattr(os, "geteuid", lambda: 12_345)
+        owner, mine = store.stat().st_uid, 12_345
+    else:
+        owner, mine = 12_345, 0
+        os.chown(store if whole else next(store.glob("part-*")), owner, -1)
+    told = refused(store)
+    assert f"belongs to user {owner}" in told
+    assert f"chown -R {mine} {store}" in told
+
+
+@posix_only
+def test_the_command_that_makes_a_store_makes_it_private(tmp_path: Path) -> None:
+    """What a refusal tells to type makes a folder that nobody else can enter."""
+    told = refused(tmp_path / "none")
+    assert f"mkdir -p -m 700 {tmp_path / 'none'} && " in told

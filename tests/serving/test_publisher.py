@@ -231,6 +231,8 @@ def test_no_answer() -> None:
         (KafkaError.NOT_ENOUGH_REPLICAS, "broker_away"),
         (KafkaError._UNKNOWN_TOPIC, "no_topic"),
         (KafkaError.UNKNOWN_TOPIC_OR_PART, "no_topic"),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, "no_right"),
+        (KafkaError.CLUSTER_AUTHORIZATION_FAILED, "no_right"),
     ],
 )
 def test_refused_by_the_broker(code: int, told: str) -> None:

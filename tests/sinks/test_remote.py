@@ -94,6 +94,20 @@ def test_index_builds_are_told(tmp_path: Path) -> None:
     assert 0 < seconds < 60
 
 
+def test_settings_stay_with_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process knows none of the flow's secrets, but what Lance reads of the environment."""
+    monkeypatch.setenv("HEADRACE_KAFKA__CLIENT__SASL_PASSWORD", "marker")
+    monkeypatch.setenv("HEADRACE_AUTH__JWT_KEY", "marker")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    made = Remote(tmp_path)
+    process = psutil.Process(made.writer.pid)
+    environment, command = process.environ(), process.cmdline()
+    made.writer.close()
+    assert environment["AWS_REGION"] == "eu-central-1"
+    assert not [name for name in environment if name.startswith("HEADRACE_")]
+    assert "marker" not in " ".join([*command, *environment.values()])
+
+
 def test_a_successor_finds_the_progress(tmp_path: Path) -> None:
     """What one process committed, the next one opens with."""
     first = Remote(tmp_path)
