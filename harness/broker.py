@@ -59,8 +59,9 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 # Transactions of killed producers that nobody fences end soon after their own time-out.
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-# After a kill, the controller holds the dead broker's registration for this long.
-broker.session.timeout.ms=3000
+# After a kill, the controller holds the dead registration for this long; a broker on a machine with
+# no core left for it is fenced after as long.
+broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=500
 log.cleaner.backoff.ms=500
 log.cleaner.dedupe.buffer.size=8388608
