@@ -57,9 +57,12 @@ class Generator:
 
     Args:
         bootstrap_servers: The broker.
+        sampled: Share of the documents whose `traceparent` says that they are to be followed; the
+            others' says that they are not. None: they have none.
     """
 
     bootstrap_servers: str
+    sampled: float | None = None
     _failed: list[KafkaError] = field(default_factory=list, init=False)
     _written: list[Written] = field(default_factory=list, init=False)
     _sent: int = field(default=0, init=False)
@@ -114,9 +117,17 @@ class Generator:
             orjson.dumps({"text": text, "metadata": {"number": self._sent}}),
             f"document-{self._sent}",
             partition=self._sent % partitions,
+            headers=self._headers(),
             on_delivery=self._delivered,
         )
         self._sent += 1
+
+    def _headers(self) -> list[tuple[str, str | bytes | None]]:
+        if self.sampled is None:
+            return []
+        number = self._sent + 1  # an id of zeros alone is none
+        followed = int(number * self.sampled) > int(self._sent * self.sampled)
+        return [("traceparent", f"00-{number:032x}-{number:016x}-{int(followed):02x}")]
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:

@@ -5,7 +5,8 @@
 Each drain is of a flow that was just started, on topics and a table of its own. Prints for each
 variant its documents a second and its CPU time, each as a share of the first one's in the same
 round: the median of the rounds, and the least and the most. With one variant named twice it
-prints the spread of the measurement itself.
+prints the spread of the measurement itself. Every document comes with a `traceparent`, of which
+one in a hundred asks to be followed.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from benchmarks.collector import Collector
 from benchmarks.load import Generator
 from benchmarks.remote import Remote
 from benchmarks.rig import Rig, passed_on
@@ -40,6 +42,7 @@ __all__ = ["VARIANTS", "Variant", "main", "measure", "told"]
 
 _SCRAPE_EVERY_S: Final = 1.0
 _WARM: Final = 200
+_SAMPLED: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -50,16 +53,21 @@ class Variant:
         name: In options and reports.
         settings: As environment variables.
         scraped: Whether its metrics are asked for once a second.
+        traced: Whether it sends its spans to a collector.
     """
 
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
     scraped: bool = False
+    traced: bool = False
 
+
+_NO_METRICS: Final = {"HEADRACE_METRICS__ADDRESS": ""}
 
 VARIANTS: Final = (
-    Variant("off", {"HEADRACE_METRICS__ADDRESS": ""}),
+    Variant("off", _NO_METRICS),
     Variant("metrics", scraped=True),
+    Variant("traces", _NO_METRICS, traced=True),
 )
 """What is compared; the first is what the others are compared with."""
 
@@ -87,16 +95,22 @@ def measure(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-overhead-")))
         broker = stack.enter_context(Broker(folder=folder / "kafka"))
-        loader = stack.enter_context(Remote(Generator, broker.bootstrap_servers))
+        loader = stack.enter_context(Remote(Generator, broker.bootstrap_servers, _SAMPLED))
+        spans = stack.enter_context(Remote(_Spans))
+        traces = {
+            "HEADRACE_TRACES__ENDPOINT": spans.call("endpoint"),
+            "HEADRACE_TRACES__SAMPLE": f"{_SAMPLED}",
+        }
         rig, common = Rig(broker, loader, folder), passed_on(os.environ, folder)
         for number in range(rounds):
             order = list(enumerate(variants))
             drains: dict[int, Drain] = {}
             for place, variant in order if number % 2 == 0 else reversed(order):
-                drains[place] = _drained(rig, variant, common, warm, backlog)
+                own = {**common, **(traces if variant.traced else {})}
+                drains[place] = _drained(rig, variant, own, warm, backlog)
             found.append([drains[place] for place, _ in order])
             rates = (f"{v.name} {_rate(drains[i]):,.1f} docs/s" for i, v in order)
-            say(f"round {number + 1}: {', '.join(rates)}")
+            say(f"round {number + 1}: {', '.join(rates)}; {spans.call('count'):,} spans so far")
     return found
 
 
@@ -112,6 +126,21 @@ def told(variants: Sequence[Variant], rounds: Sequence[Sequence[Drain]]) -> Iter
             f"{variants[place].name}: {_spread(rates[place])} of the documents a second of "
             f"{variants[0].name}, {_spread(work[place])} of its CPU time, {len(rounds)} rounds"
         )
+
+
+class _Spans:
+    """A collector in this process."""
+
+    def __init__(self) -> None:
+        self._collector = Collector().__enter__()
+
+    def endpoint(self) -> str:
+        """Where spans are to be sent."""
+        return self._collector.endpoint
+
+    def count(self) -> int:
+        """How many have come."""
+        return len(self._collector.spans)
 
 
 def _drained(

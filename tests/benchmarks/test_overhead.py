@@ -39,9 +39,11 @@ def test_a_variant_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.kafka
 def test_a_small_backlog(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both variants drain it, with metrics on and off, and the share is told."""
-    assert main(["--docs", "60", "--rounds", "1"]) == 0
-    first, last = capsys.readouterr().out.splitlines()
+    """All variants drain it, spans come of the one that is traced, and the shares are told."""
+    assert main(["--docs", "200", "--rounds", "1"]) == 0
+    first, metrics, traces = capsys.readouterr().out.splitlines()
     assert first.startswith("round 1: off ")
-    assert last.startswith("metrics: ")
-    assert last.endswith(" of its CPU time, 1 rounds")
+    assert not first.endswith("; 0 spans so far")
+    assert metrics.startswith("metrics: ")
+    assert traces.startswith("traces: ")
+    assert traces.endswith(" of its CPU time, 1 rounds")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from benchmarks.collector import Collector
 from harness.server import service
 from tests.brokers import read_all
-from tests.collector import Collector
 from tests.integration.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from confluent_kafka import Message
 
+    from benchmarks.collector import Span
     from harness.broker import Broker
-    from tests.collector import Span
 
 pytestmark = pytest.mark.kafka
 

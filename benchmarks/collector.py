@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
@@ -89,6 +89,5 @@ def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
                 )
 
 
-def _fields(pairs: Any) -> dict[str, Any]:
-    held: list[KeyValue] = list(pairs)
-    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "") for pair in held}
+def _fields(pairs: Iterable[KeyValue]) -> dict[str, Any]:
+    return {pair.key: getattr(pair.value, pair.value.WhichOneof("value") or "") for pair in pairs}
