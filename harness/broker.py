@@ -1,4 +1,4 @@
-"""A real single-node Apache Kafka on this machine: `python -m harness.broker --port 9092`.
+"""A real Apache Kafka node on this machine: `python -m harness.broker --port 9092`.
 
 Broker and controller run in one JVM (KRaft), on the loopback address only, from the jars that
 `make install` fetches. The settings start it quickly and keep it small; what decides about
@@ -23,6 +23,7 @@ from typing import NoReturn, Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from harness.link import Link
 from harness.process import HOST, ROOT, Child, HarnessError, free_port, is_free, tail
 from headrace.errors import HeadraceError
 
@@ -39,24 +40,27 @@ _STOP_S = 20.0
 
 _SETTINGS = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
+node.id={node}
+controller.quorum.voters={voters}
 controller.listener.names=CONTROLLER
 listeners={listeners},CONTROLLER://{host}:{controller_port}
-advertised.listeners={listeners}
+advertised.listeners={advertised}
 listener.security.protocol.map={protocols},CONTROLLER:PLAINTEXT
 inter.broker.listener.name=PLAINTEXT
 log.dirs={data}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
-# One node: one replica of everything; few internal partitions, which start sooner.
-offsets.topic.replication.factor=1
+# A replica of everything on each node. One may be missing, where there are several.
+default.replication.factor={nodes}
+min.insync.replicas={in_sync}
+offsets.topic.replication.factor={nodes}
+transaction.state.log.replication.factor={nodes}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={nodes}
+share.coordinator.state.topic.min.isr={in_sync}
+# Few internal partitions, which start sooner.
 offsets.topic.num.partitions=4
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
-share.coordinator.state.topic.replication.factor=1
-share.coordinator.state.topic.min.isr=1
 # Transactions of killed producers that nobody fences end soon after their own time-out.
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 # After a kill, the controller holds the dead registration for this long; a broker on a machine with
@@ -178,6 +182,9 @@ class Broker:
         port: int = 0,
         java_opts: Sequence[str] = JAVA_OPTS,
         security: Security | None = None,
+        link: Link | None = None,
+        controllers: Sequence[int] = (),
+        node: int = 1,
     ) -> None:
         """Names what to run where; nothing starts before `start`.
 
@@ -187,12 +194,17 @@ class Broker:
             port: The port that clients connect to. 0: a free one.
             java_opts: Options of the JVM.
             security: Listeners by TLS, users and rights; None: whoever comes may do everything.
+            link: Clients may come by it too.
+            controllers: The controllers' ports of all nodes, from node 1 on; empty for one node.
+            node: Which of them this one is.
         """
         self._temporary = folder is None
         self.folder = (folder or Path(tempfile.mkdtemp(prefix="headrace-kafka-"))).resolve()
         self.port = port or free_port()
         self.log = self.folder / "logs" / "server.log"
-        self._controller_port = free_port()
+        self._controllers = tuple(controllers) or (free_port(),)
+        self._node = node
+        self._link = link
         self._jars = jars
         self._java_opts = tuple(java_opts)
         self._security = security
@@ -225,20 +237,51 @@ class Broker:
         """
         if self.alive:
             return self
-        java = self._java()
-        if not is_free(self.port):
-            raise HarnessError(f"port {self.port}: in use on {HOST}; name another one")
-        settings = self._write_settings()
         deadline = time.monotonic() + timeout_s
-        if not (self.folder / "data" / "meta.properties").exists():
-            self._format(java, settings, timeout_s)
-        self._child = Child([*java, "kafka.Kafka", settings], log=self._output)
+        self.launch()
         try:
-            self._await_answer(deadline)
+            self.await_answer(deadline)
         except BaseException:
             self.kill()
             raise
         return self
+
+    def launch(self) -> None:
+        """Starts it, without waiting for an answer: a node of several waits for the others.
+
+        Raises:
+            HarnessError: A jar or Java is missing, or the port is taken.
+        """
+        java = self._java()
+        if not is_free(self.port):
+            raise HarnessError(f"port {self.port}: in use on {HOST}; name another one")
+        settings = self._write_settings()
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(java, settings)
+        self._child = Child([*java, "kafka.Kafka", settings], log=self._output)
+
+    def await_answer(self, deadline: float) -> None:
+        """Waits until it answers clients.
+
+        Args:
+            deadline: By `time.monotonic`.
+
+        Raises:
+            HarnessError: It ended, or does not answer in time.
+        """
+        for _ in _until(deadline, every_s=0.05):
+            self._must_live()
+            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1):
+                break
+        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
+        for _ in _until(deadline, every_s=0.05):
+            self._must_live()
+            with contextlib.suppress(KafkaException):
+                if admin.list_topics(timeout=1).brokers:
+                    return
+        raise HarnessError(
+            f"broker on port {self.port}: no answer in time; see {self.log}: {tail(self.log, 3)}",
+        )
 
     def stop(self) -> None:
         """Ends it in good order, by force if that takes too long."""
@@ -308,39 +351,35 @@ class Broker:
         path = self.folder / "server.properties"
         path.parent.mkdir(parents=True, exist_ok=True)
         security = self._security
-        listeners = [("PLAINTEXT", "PLAINTEXT", self.bootstrap_servers)]
-        listeners += [(own.name, own.protocol, own.address) for own in _listeners(security)]
+        plain, nodes = "PLAINTEXT", len(self._controllers)
+        # Name, protocol, where it listens, and where clients find it.
+        listeners = [(plain, plain, self.bootstrap_servers, self.bootstrap_servers)]
+        if self._link is not None:
+            listeners.append(("LINK", plain, f"{HOST}:{self._link.target}", self._link.address))
+        for own in _listeners(security):
+            listeners += [(own.name, own.protocol, own.address, own.address)]
+        voters = [f"{node}@{HOST}:{port}" for node, port in enumerate(self._controllers, 1)]
         text = _SETTINGS.format(
             host=HOST,
-            listeners=",".join(f"{name}://{address}" for name, _, address in listeners),
-            protocols=",".join(f"{name}:{protocol}" for name, protocol, _ in listeners),
-            controller_port=self._controller_port,
+            node=self._node,
+            nodes=nodes,
+            in_sync=max(1, nodes - 1),
+            voters=",".join(voters),
+            listeners=",".join(f"{name}://{at}" for name, _, at, _ in listeners),
+            advertised=",".join(f"{name}://{found}" for name, _, _, found in listeners),
+            protocols=",".join(f"{name}:{protocol}" for name, protocol, *_ in listeners),
+            controller_port=self._controllers[self._node - 1],
             data=self.folder / "data",
         )
         path.write_text(text + (security.settings() if security else ""))
         return path
 
-    def _format(self, java: Sequence[str | Path], settings: Path, timeout_s: float) -> None:
+    def _format(self, java: Sequence[str | Path], settings: Path) -> None:
         tool = [*java, "kafka.tools.StorageTool", "format", "-t", _CLUSTER_ID, "-c", settings]
         tool += self._security.format_options() if self._security else []
         with Child(tool, log=self._output) as child:
-            if child.wait(timeout_s) != 0:
+            if child.wait(_START_S) != 0:
                 raise HarnessError(f"folder {self.folder}: not formatted: {tail(self._output, 3)}")
-
-    def _await_answer(self, deadline: float) -> None:
-        for _ in _until(deadline, every_s=0.05):
-            self._must_live()
-            with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), 1):
-                break
-        admin = AdminClient({"bootstrap.servers": self.bootstrap_servers, "log_level": 0})
-        for _ in _until(deadline, every_s=0.05):
-            self._must_live()
-            with contextlib.suppress(KafkaException):
-                if admin.list_topics(timeout=1).brokers:
-                    return
-        raise HarnessError(
-            f"broker on port {self.port}: no answer in time; see {self.log}: {tail(self.log, 3)}",
-        )
 
     def _must_live(self) -> None:
         if not self.alive:

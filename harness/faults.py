@@ -17,7 +17,7 @@ import structlog
 
 from harness.audit import Reader, Report, audit, committed_offsets
 from harness.flow import Flow, Supervised
-from harness.process import HarnessError
+from harness.process import ROOT, HarnessError
 from harness.workload import Topics, Workload, make_topics, produce
 from sinks.schema import TableSchema
 from sinks.store import TableStore
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.broker import Broker
+    from harness.cluster import Cluster
 
 __all__ = ["Trial", "TrialResult"]
 
@@ -71,7 +72,7 @@ class Trial:
     stops them on exit.
 
     Attributes:
-        broker: A running broker.
+        broker: A running broker, or several.
         folder: An empty folder for the table, the recovery store and the logs.
         texts: What the documents say.
         records: How many records are written.
@@ -84,9 +85,12 @@ class Trial:
         settings: Further settings of the flow.
         module: The flow's module.
         uri: Of the table; a folder of the trial's unless given.
+        minutes: How long a scenario takes whose end is not that of its records.
+        older: The commit whose flow takes turns with this one's, where versions do.
+        code: The checkout whose flow runs.
     """
 
-    broker: Broker
+    broker: Broker | Cluster
     folder: Path
     texts: Sequence[str]
     records: int
@@ -99,6 +103,9 @@ class Trial:
     settings: Mapping[str, str] = field(default_factory=dict)
     module: str = "flows.embed"
     uri: str = ""
+    minutes: float = 60.0
+    older: str = "HEAD^"
+    code: Path = ROOT
 
     def __post_init__(self) -> None:
         self.uri = self.uri or str(self.folder / "lancedb")
@@ -137,7 +144,7 @@ class Trial:
 
     def make_flow(self) -> Flow:
         """Another copy of the flow as it is now; not started."""
-        return Flow(
+        flow = Flow(
             self.environment,
             workers=self.workers,
             processes=self.processes,
@@ -146,6 +153,8 @@ class Trial:
             log=self.folder / "logs" / "flow.log",
             flow=self.module,
         )
+        flow.code = self.code
+        return flow
 
     def kill_at_random(self) -> None:
         """Kill all processes, or one of several, at a random moment after progress was made."""
@@ -173,11 +182,18 @@ class Trial:
         self.await_progress()
         deadline = time.monotonic() + within_s
         while time.monotonic() < deadline:
-            gap = self._table_total() - self._topic_total()
+            gap = self._table_total() - self.committed()
             if (gap > 0) if ahead == "table" else (gap < 0):
                 break
         self.flow.kill()
         self.note(f"kill -9 with {ahead} ahead by {abs(gap)}")
+
+    def end(self) -> None:
+        """End all processes in good order, by SIGTERM, as an upgrade does; they start again."""
+        self.await_progress()
+        started = time.monotonic()
+        codes = self.flow.end()
+        self.note(f"SIGTERM, ended with {codes} after {time.monotonic() - started:.1f} s")
 
     def lose_recovery(self) -> None:
         """Kill the flow and delete the recovery folder before it starts again."""
@@ -193,6 +209,13 @@ class Trial:
         self.workers = workers or self.workers
         self.processes = processes or self.processes
         self._restart(f"{self.processes} processes of {self.workers} workers")
+
+    def change_version(self, code: Path, *, kill: bool = False) -> None:
+        """End the flow, by SIGTERM or -9, and go on with that of another checkout."""
+        self.await_progress()
+        codes = self.flow.stop(grace_s=0 if kill else 60)
+        self.code = code
+        self._restart(f"ended with {codes}; goes on with the code in {code.name}")
 
     def kill_broker(self, away_s: float = 2.0) -> None:
         """Kill the broker with -9 and start it again on the same data."""
@@ -225,7 +248,7 @@ class Trial:
         Raises:
             HarnessError: It does not end in time.
         """
-        self._wait(lambda: self._written.is_set() and not self._lag(), timeout_s, "the end")
+        self.drain(timeout_s)
         self.flow.stop()
         report = audit(
             self.broker.bootstrap_servers,
@@ -236,17 +259,25 @@ class Trial:
         seconds = time.monotonic() - self._started
         return TrialResult(report, self._reader.faults, self.disturbances, seconds)
 
+    def drain(self, timeout_s: float = 600.0) -> None:
+        """Wait until everything is written and committed.
+
+        Raises:
+            HarnessError: It is not in time.
+        """
+        self._wait(lambda: self._written.is_set() and not self.behind(), timeout_s, "the end")
+
     def await_progress(self) -> None:
         """Wait until the flow has committed more than it had when this was called.
 
         Raises:
             HarnessError: It does not; the flow's log is in the message.
         """
-        before = self._topic_total(), self._table_total()
+        before = self.committed(), self._table_total()
         self._wait(
             lambda: (
-                (self._topic_total() > before[0] and self._table_total() > before[1])
-                or (self._written.is_set() and not self._lag())
+                (self.committed() > before[0] and self._table_total() > before[1])
+                or (self._written.is_set() and not self.behind())
             ),
             PROGRESS_S,
             f"progress beyond {before}",
@@ -254,7 +285,7 @@ class Trial:
 
     def note(self, what: str) -> None:
         """Add to the disturbances what was done, and how far the flow is."""
-        done = f"{what} (topic at {self._topic_total()}, table at {self._table_total()})"
+        done = f"{what} (topic at {self.committed()}, table at {self._table_total()})"
         self.disturbances.append(done)
         log.info("disturbed", what=done, number=len(self.disturbances))
 
@@ -306,11 +337,13 @@ class Trial:
     def _offsets(self) -> dict[tuple[str, int], tuple[int, int]]:
         return committed_offsets(self.broker.bootstrap_servers, self.topics, self.name)
 
-    def _lag(self) -> int:
+    def behind(self) -> int:
+        """How many records are written and not yet committed by both sinks."""
         behind = sum(end - committed for committed, end in self._offsets().values())
-        return behind + max(0, self._topic_total() - self._table_total())
+        return behind + max(0, self.committed() - self._table_total())
 
-    def _topic_total(self) -> int:
+    def committed(self) -> int:
+        """How many records the topic sink has committed."""
         return sum(committed for committed, _ in self._offsets().values())
 
     def _table_total(self) -> int:

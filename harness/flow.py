@@ -215,6 +215,15 @@ class Supervised:
         with self._changing:
             return self.flow.kill_writer()
 
+    def end(self, grace_s: float = 60) -> list[int]:
+        """Ends all processes by SIGTERM; a restart follows.
+
+        Returns:
+            The exit codes; -9 for a process that had to be killed.
+        """
+        with self._changing:
+            return self.flow.terminate(grace_s)
+
     def pause(self, process: int | None = None) -> None:
         """Makes all processes, or the one of that index, hang until `resume`."""
         with self._changing:

@@ -15,19 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.broker import Broker
 from harness.bucket import Bucket
-from harness.process import HarnessError
+from harness.cluster import Cluster
+from harness.link import Link
+from harness.process import ROOT, HarnessError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from harness.faults import Trial, TrialResult
 
-__all__ = ["bucket", "clock", "disk", "hang", "table_lost"]
+__all__ = ["bucket", "clock", "coordinator", "disk", "hang", "partition", "table_lost", "upgrade"]
 
 HANG_S: Final = 120.0
 DISK_MIB: Final = 48
 FULL_S: Final = 20.0
+PARTED_S: Final = 90.0
+"""Seconds; a transaction may take 60."""
+
 CLOCK_S: Final = 15.0
 """How long the clock is wrong at a time."""
 
@@ -120,6 +126,57 @@ def bucket(trial: Trial) -> TrialResult:
             return store.finish()
 
 
+def partition(trial: Trial) -> TrialResult:
+    """Flow and broker are cut off from one another for longer than a transaction may take; twice.
+
+    Nothing is closed: the broker aborts the transaction that was open and ends the session, and
+    hears of the old process when the network is whole again.
+    """
+    with Link() as link, Broker(folder=trial.folder / "linked", link=link) as linked:
+        servers = {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": link.address}
+        with replace(trial, broker=linked, settings={**trial.settings, **servers}) as own:
+            for _ in range(2):
+                own.await_progress()
+                before = own.flow.restarts
+                link.cut()
+                time.sleep(PARTED_S)
+                ends = own.flow.restarts - before
+                link.mend()
+                own.note(f"cut off for {PARTED_S:.0f} s, {ends} restarts meanwhile")
+            return own.finish()
+
+
+def coordinator(trial: Trial) -> TrialResult:
+    """Of three nodes the one that keeps the flow's offsets is killed, and comes back; six times."""
+    with (
+        Cluster(trial.folder / "cluster") as cluster,
+        replace(trial, broker=cluster) as own,
+    ):
+        for _ in range(6):
+            own.await_progress()
+            node = cluster.coordinator(own.name)
+            node.kill()
+            own.await_progress()
+            own.note(f"node {cluster.nodes.index(node) + 1} killed, went on without it")
+            node.start()
+        return own.finish()
+
+
+def upgrade(trial: Trial) -> TrialResult:
+    """An older commit's flow and this one's take turns, ended by SIGTERM and by -9."""
+    older = trial.folder / "older"
+    older.mkdir()
+    _command("git", "archive", "--output", f"{older}.tar", trial.older)
+    _command("tar", "--extract", "--file", f"{older}.tar", "--directory", str(older))
+    (older / "build").symlink_to(ROOT / "build")
+    with replace(trial, code=older) as own:
+        for kill in (False, True):
+            own.change_version(ROOT, kill=kill)
+            own.change_version(older, kill=kill)
+        own.change_version(ROOT)
+        return own.finish()
+
+
 @contextmanager
 def _small_disks(places: list[Path]) -> Iterator[None]:
     """File systems of some MiB at those places.
@@ -168,4 +225,4 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 def _command(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise HarnessError(f"{words[0]}: {done.stderr.strip()}; this scenario needs root")
+        raise HarnessError(f"{' '.join(words)}: {done.stderr.strip()}")

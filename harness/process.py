@@ -62,6 +62,7 @@ class Child:
         *,
         log: Path,
         environment: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         tether = (sys.executable, "-I", "-S", _TETHER, str(os.getpid()))
@@ -69,7 +70,7 @@ class Child:
             self._process = _starter.submit(
                 subprocess.Popen,
                 [*tether, *command],
-                cwd=ROOT,
+                cwd=folder,
                 env=None if environment is None else dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -168,10 +169,12 @@ class Processes:
 
     Attributes:
         log: That log.
+        code: The checkout whose modules they run.
     """
 
     def __init__(self, log: Path) -> None:
         self.log = log
+        self.code = ROOT
         self._children: tuple[Child, ...] = ()
 
     @property
@@ -206,7 +209,8 @@ class Processes:
     def _run(self, commands: Sequence[Sequence[str | Path]], settings: Mapping[str, str]) -> None:
         environment = {**bare_environment(), "PYTHONUNBUFFERED": "1", **settings}
         self._children = tuple(
-            Child(command, log=self.log, environment=environment) for command in commands
+            Child(command, log=self.log, environment=environment, folder=self.code)
+            for command in commands
         )
 
 

@@ -3,7 +3,7 @@
 Prints one line a scenario, and exits 1 if anything was lost, doubled, out of order or wrong, or if
 the control with its guard off was found clean.
 
-    python -m harness.soak [SCENARIO ...] [--records N] [--seed N]
+    python -m harness.soak [SCENARIO ...] [--records N] [--seed N] [--minutes N] [--older REV]
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import structlog
 from harness import hazards
 from harness.broker import Broker
 from harness.faults import Trial, TrialResult
+from harness.steady import steady
 from harness.texts import docstrings
 from harness.web import WebReport, kill_servers
 
@@ -34,6 +35,7 @@ __all__ = ["SCENARIOS", "main"]
 log = structlog.get_logger(__name__)
 
 KILLS: Final = 20
+_OWN: Final = "headrace: "
 EVENTS: Final = 100
 """Events that a server accepts before it is killed."""
 
@@ -116,25 +118,39 @@ FURTHER: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
     "disk": hazards.disk,
     "clock": hazards.clock,
     "bucket": hazards.bucket,
+    "partition": hazards.partition,
+    "coordinator": hazards.coordinator,
+    "upgrade": hazards.upgrade,
+    "steady": steady,
 }
 """Run only where they are named: they take long, or need more of the machine."""
 
 ALL: Final = SCENARIOS | FURTHER
 
 
-def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -> bool:
+def run(name: str, texts: Sequence[str], given: argparse.Namespace) -> bool:
     """Run one scenario on a broker of its own; whether it came out as it must."""
     folder = Path(tempfile.mkdtemp(prefix=f"headrace-soak-{name}-"))
     started = time.monotonic()
     with Broker(folder=folder / "kafka") as running:
-        trial = Trial(running, folder, texts, records, workers=2, seed=seed, rate=rate)
+        trial = Trial(
+            running,
+            folder,
+            texts,
+            given.records,
+            workers=2,
+            seed=given.seed,
+            rate=given.rate,
+            minutes=given.minutes,
+            older=given.older,
+        )
         result = ALL[name](trial)
     good = result.clean
     if name == "control":
         good = isinstance(result, TrialResult) and bool(result.report.duplicates)
     for line in result.disturbances:
         sys.stdout.write(f"  {line}\n")
-    for line, times in _ends(folder / "logs" / "flow.log").most_common(10):
+    for line, times in _ends(folder).most_common(10):
         sys.stdout.write(f"  {times} times: {line}\n")
     verdict = "as it must be" if good else "WRONG"
     seconds = time.monotonic() - started
@@ -147,12 +163,13 @@ def run(name: str, texts: Sequence[str], records: int, seed: int, rate: float) -
     return good
 
 
-def _ends(log_file: Path) -> Counter[str]:
-    """Why the flow ended, by its own last lines, numbers aside."""
-    if not log_file.exists():
-        return Counter()
-    lines = log_file.read_text(errors="replace").splitlines()
-    return Counter(re.sub(r"\d+", "N", one)[:300] for one in lines if one.startswith("headrace: "))
+def _ends(folder: Path) -> Counter[str]:
+    """Why flows ended, by their own last lines, numbers aside."""
+    found: Counter[str] = Counter()
+    for log_file in folder.rglob("flow.log"):
+        lines = log_file.read_text(errors="replace").splitlines()
+        found.update(re.sub(r"\d+", "N", one)[:300] for one in lines if one.startswith(_OWN))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,13 +179,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--records", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=300.0, help="records written a second")
+    parser.add_argument("--minutes", type=float, default=60.0, help="how long steady takes")
+    parser.add_argument("--older", default="HEAD^", help="the commit that upgrade begins with")
     given = parser.parse_args(arguments)
     unknown = set(given.scenarios) - set(ALL)
     if unknown:
         parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     texts = [found.text.splitlines()[0] for found in docstrings(3000)]
     names = given.scenarios or list(SCENARIOS)
-    return int(False in [run(n, texts, given.records, given.seed, given.rate) for n in names])
+    return int(False in [run(name, texts, given) for name in names])
 
 
 if __name__ == "__main__":

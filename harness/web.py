@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.broker import Broker
+    from harness.cluster import Cluster
 
 __all__ = ["Clients", "WebReport", "compare_topic", "kill_servers"]
 
@@ -148,7 +149,7 @@ class Clients:
 
 
 def kill_servers(
-    broker: Broker, folder: Path, texts: Sequence[str], kills: int, each: int
+    broker: Broker | Cluster, folder: Path, texts: Sequence[str], kills: int, each: int
 ) -> WebReport:
     """Kill a server under load, again and again, with a flow behind it.
 
@@ -183,7 +184,7 @@ def kill_servers(
     return WebReport(kills, len(accepted), *in_topic, *in_table, time.monotonic() - began)
 
 
-def _drained(flow: Flow, broker: Broker, topics: Topics) -> bool:
+def _drained(flow: Flow, broker: Broker | Cluster, topics: Topics) -> bool:
     if not flow.alive:
         raise HarnessError(f"flow: ended: {tail(flow.log, 5)}")
     time.sleep(0.5)

@@ -64,9 +64,9 @@ def make_topics(servers: str, topics: Topics, partitions: int) -> None:
     """Make a flow's topics, the source with so many partitions."""
     compacted = {"cleanup.policy": "compact"}
     wanted = [
-        NewTopic(topics.source, partitions, 1),
-        NewTopic(topics.embeddings, partitions, 1, config=compacted),
-        NewTopic(topics.dead_letters, 1, 1),
+        NewTopic(topics.source, partitions),
+        NewTopic(topics.embeddings, partitions, config=compacted),
+        NewTopic(topics.dead_letters, 1),
     ]
     admin = AdminClient({"bootstrap.servers": servers})  # it must outlive its futures
     for made in admin.create_topics(wanted).values():

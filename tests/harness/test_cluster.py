@@ -1,0 +1,44 @@
+"""Three nodes, of which one may be missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from harness.cluster import Cluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def commit(servers: str, topic: str) -> None:
+    """Write a record and the offset behind it in one transaction."""
+    producer = Producer({"bootstrap.servers": servers, "transactional.id": topic})
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": topic})
+    producer.init_transactions(60)
+    producer.begin_transaction()
+    producer.produce(topic, "1")
+    producer.send_offsets_to_transaction([], consumer.consumer_group_metadata(), 60)
+    producer.commit_transaction(60)
+    consumer.close()
+
+
+@pytest.mark.kafka
+def test_goes_on_without_its_coordinator(tmp_path: Path) -> None:
+    """A group's coordinator is found by its port; without it another node takes over."""
+    with Cluster(tmp_path) as cluster:
+        servers = cluster.bootstrap_servers
+        admin = AdminClient({"bootstrap.servers": servers})
+        admin.create_topics([NewTopic("t", 1)])["t"].result(30)
+        assert len(admin.list_topics("t", 10).topics["t"].partitions[0].replicas) == 3
+        commit(servers, "t")
+        first = cluster.coordinator("t")
+        first.kill()
+        commit(servers, "t")
+        assert cluster.coordinator("t") is not first
+        cluster.start()
+        assert all(node.alive for node in cluster.nodes)
