@@ -1,4 +1,4 @@
-"""Measures and reports: `python -m benchmarks [--docs N] [--rounds N] [--seconds S]`."""
+"""Measures and reports: `python -m benchmarks [--docs N] [--rounds N] [--processes N]`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.read:
             found = read(given.read)
         else:
-            size = _size(given.docs, given.rounds, given.seconds)
+            size = _size(given.docs, given.rounds, given.seconds, given.processes)
             found = _measured(size, chosen(given.rivals), given.json)
         show(found)
         if given.write_docs:
@@ -101,6 +101,13 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         help=f"of each steady load (BENCH_SECONDS; default: {usual.seconds:.0f})",
     )
     parser.add_argument(
+        "--processes",
+        type=int,
+        choices=range(1, usual.processes + 1),
+        default=usual.processes,
+        help=f"the most of a subject; fewer are measured too (default: {usual.processes})",
+    )
+    parser.add_argument(
         "--rivals",
         default=environ.get("BENCH_RIVALS") or "all",
         help="names with commas between, all or none (BENCH_RIVALS; default: all)",
@@ -113,9 +120,9 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _size(docs: str | int, rounds: str | int, seconds: str | float) -> Size:
+def _size(docs: str | int, rounds: str | int, seconds: str | float, processes: int) -> Size:
     try:
-        size = Size(int(docs), int(rounds), float(seconds))
+        size = Size(int(docs), int(rounds), float(seconds), processes)
     except ValueError as error:
         raise UsageError(f"--docs, --rounds, --seconds: {error}") from error
     if size.docs < 8 or size.rounds < 1 or size.seconds < 1:

@@ -40,9 +40,8 @@ if TYPE_CHECKING:
     from benchmarks.subjects import Subject
     from benchmarks.texts import Corpus
 
-__all__ = ["LEVELS", "PROCESSES", "TRICKLE", "Run", "Size"]
+__all__ = ["LEVELS", "TRICKLE", "Run", "Size"]
 
-PROCESSES: Final = (1, 2)
 LEVELS: Final = (0.25, 0.5, 0.75)
 """Steady loads, as shares of what a subject drained."""
 TRICKLE: Final = 1.0
@@ -67,11 +66,18 @@ class Size:
         docs: Short texts of a backlog; of the medium ones a quarter.
         rounds: Of all subjects.
         seconds: Of each steady load.
+        processes: Of a subject at most; fewer are measured too.
     """
 
     docs: int = 4000
     rounds: int = 3
     seconds: float = 20.0
+    processes: int = 2
+
+    @property
+    def counts(self) -> range:
+        """The numbers of processes that are measured."""
+        return range(1, self.processes + 1)
 
 
 @dataclass
@@ -132,13 +138,13 @@ class Run:
         """
         for number in range(self.size.rounds):
             name = f"round {number + 1} of {self.size.rounds}"
-            for processes in PROCESSES:
+            for processes in self.size.counts:
                 self._say(f"{name}, {_of(processes)}: controls")
                 self._controls(number, processes)
                 for subject in self._working(processes):
                     self._say(f"{name}, {_of(processes)}: {subject.title}")
                     self._or_left_out(partial(self._drains, number), subject, processes)
-        for processes in PROCESSES:
+        for processes in self.size.counts:
             for subject in self._working(processes):
                 if subject.steady:
                     self._or_left_out(self._steady_loads, subject, processes)
@@ -154,7 +160,7 @@ class Run:
         broker = stack.enter_context(Broker(folder=self.folder / "kafka"))
         loader = stack.enter_context(Remote(Generator, broker.bootstrap_servers))
         self._controllers = [
-            stack.enter_context(Remote(Control, settings)) for _ in range(max(PROCESSES))
+            stack.enter_context(Remote(Control, settings)) for _ in self.size.counts
         ]
         self._rig = Rig(broker, loader, self.folder)
         self.model = self._controllers[0].call("describe")
