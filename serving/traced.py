@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Final
 from structlog.contextvars import bound_contextvars
 
 from operators.traces import TRACEPARENT
-from serving.observe import NO_ROUTE
+from serving.observe import NO_ROUTE, Noted
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from telemetry.tracing import Tracing
 
@@ -38,19 +38,12 @@ class Traced:
             return
         span = self._tracing.request(scope["method"], _given(scope))
         scope[_CARRIED] = span.traceparent
-        status = 500
-
-        async def noting(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
+        answer = Noted(send)
         try:
             with bound_contextvars(**span.ids):
-                await self._app(scope, receive, noting)
+                await self._app(scope, receive, answer)
         finally:
-            span.end(getattr(scope.get("route"), "path_format", NO_ROUTE), status)
+            span.end(getattr(scope.get("route"), "path_format", NO_ROUTE), answer.status)
 
 
 def traceparent_of(request: Request) -> str | None:

@@ -53,6 +53,30 @@ def encoded(
     return Encoded(vectors, spans, tokens, sum(tokens), truncated)
 
 
+class Clock:
+    """A clock of our own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+
+class Log:
+    """What is logged, and with what fields."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """A line of whatever level."""
+        self.events.append((event, fields))
+
+    info = error = warning
+
+
 class Fields(NamedTuple):
     """The metadata of one document."""
 

@@ -118,28 +118,10 @@ class Secured:
         return path
 
 
-def grant(broker: Broker, user: str, rights: Iterable[Right]) -> None:
-    """Give a user rights."""
-    bindings = [
-        AclBinding(
-            KINDS[right.kind],
-            right.name,
-            ResourcePatternType.PREFIXED if right.prefix else ResourcePatternType.LITERAL,
-            f"User:{user}",
-            "*",
-            AclOperation[_constant(right.operation)],
-            AclPermissionType.ALLOW,
-        )
-        for right in rights
-    ]
-    client = admin(broker)
-    for done in client.create_acls(bindings).values():
-        done.result(20)
-
-
-def revoke(broker: Broker, user: str, right: Right) -> None:
-    """Take a right away."""
-    wanted = AclBindingFilter(
+def _rule(
+    user: str, right: Right
+) -> tuple[ResourceType, str, ResourcePatternType, str, str, AclOperation, AclPermissionType]:
+    return (
         KINDS[right.kind],
         right.name,
         ResourcePatternType.PREFIXED if right.prefix else ResourcePatternType.LITERAL,
@@ -148,8 +130,20 @@ def revoke(broker: Broker, user: str, right: Right) -> None:
         AclOperation[_constant(right.operation)],
         AclPermissionType.ALLOW,
     )
+
+
+def grant(broker: Broker, user: str, rights: Iterable[Right]) -> None:
+    """Give a user rights."""
+    bindings = [AclBinding(*_rule(user, right)) for right in rights]
     client = admin(broker)
-    for done in client.delete_acls([wanted]).values():
+    for done in client.create_acls(bindings).values():
+        done.result(20)
+
+
+def revoke(broker: Broker, user: str, right: Right) -> None:
+    """Take a right away."""
+    client = admin(broker)
+    for done in client.delete_acls([AclBindingFilter(*_rule(user, right))]).values():
         assert len(done.result(20)) == 1
 
 

@@ -12,34 +12,10 @@ from recovery.health import LOOK_S, NO_LANES_S, UNSEEN_S, FlowHealth
 from recovery.progress import Board
 from recovery.watchdog import Watchdog
 from telemetry.metrics import Metrics
-from tests.samples import until
+from tests.samples import Clock, Log, until
 
 LANE = "documents/000000"
 OTHER = "documents/000001"
-
-
-class Clock:
-    """A clock of our own."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.now
-
-
-class Log:
-    """What is logged."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def error(self, event: str, **fields: Any) -> None:
-        """An error."""
-        self.events.append((event, fields))
-
-    info = error
 
 
 class Flow:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,30 +7,7 @@ from hypothesis import strategies as st
 
 from telemetry import freshness
 from telemetry.freshness import SPAN_S, FreshnessWatch
-
-
-class Clock:
-    """A clock of our own."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """Seconds."""
-        return self.now
-
-
-class Log:
-    """What is logged."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, dict[str, Any]]] = []
-
-    def warning(self, event: str, **fields: Any) -> None:
-        """A warning."""
-        self.lines.append((event, fields))
-
-    info = warning
+from tests.samples import Clock, Log
 
 
 @pytest.fixture
@@ -53,11 +28,11 @@ def test_a_missed_target_is_said_once_and_so_is_its_end(logged: Log) -> None:
         missed.append(watch.judge("topic", np.full(10, age)).missed)
         assert not watch.judge("table", np.full(10, age)).missed
     assert missed == [False, True, True, False, False]
-    assert [event for event, _ in logged.lines] == [
+    assert [event for event, _ in logged.events] == [
         "freshness target missed",
         "freshness target kept",
     ]
-    assert logged.lines[0][1] == {
+    assert logged.events[0][1] == {
         "stage": "topic",
         "target_ms": 100.0,
         "late_share": 1.0,
@@ -72,7 +47,7 @@ def test_a_flow_at_the_edge_does_not_change_its_mind(logged: Log) -> None:
     for late in (4, 6, 4, 2, 6, 4):
         clock.now += SPAN_S
         watch.judge("topic", np.array([150.0] * late + [50.0] * (10 - late)))
-    assert [event for event, _ in logged.lines] == ["freshness target missed"]
+    assert [event for event, _ in logged.events] == ["freshness target missed"]
 
 
 @given(st.lists(st.floats(0, 1000), max_size=50))
