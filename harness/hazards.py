@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import subprocess
 import time
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ PARTED_S: Final = 90.0
 CLOCK_S: Final = 15.0
 """How long the clock is wrong at a time."""
 
-_FAKETIME: Final = "/usr/lib/*/faketime/libfaketimeMT.so.1"
+_CLOCK: Final = Path(__file__).with_name("clock.c")
 
 
 def hang(trial: Trial) -> TrialResult:
@@ -84,25 +85,18 @@ def disk(trial: Trial) -> TrialResult:
 
 
 def clock(trial: Trial) -> TrialResult:
-    """The flow's clock jumps an hour ahead, and an hour back; then two hours."""
-    library = next(Path("/").glob(_FAKETIME[1:]), None)
-    if library is None:
-        raise HarnessError("libfaketime: not found; install Debian's package faketime")
-    moved = trial.folder / "clock"
-    moved.write_text("+0")
-    trial.settings = {
-        **trial.settings,
-        "LD_PRELOAD": str(library),
-        "FAKETIME_TIMESTAMP_FILE": str(moved),
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_NO_CACHE": "1",
-    }
-    with trial:
-        # Never behind the true time: there libfaketime has sleeps fail that go by another clock.
-        for jump in ("+3600", "+0", "+7200", "+0"):
+    """The flow's wall clock jumps an hour ahead, back, and an hour behind."""
+    library, wrong = trial.folder / "clock.so", trial.folder / "clock"
+    _command("cc", "-O2", "-shared", "-fPIC", "-o", str(library), str(_CLOCK), "-ldl")
+    wrong.write_bytes(_seconds(0))
+    preloaded = {"LD_PRELOAD": str(library), "WRONG_CLOCK": str(wrong)}
+    trial.settings = {**trial.settings, **preloaded}
+    with trial, wrong.open("r+b", buffering=0) as file:
+        for jump in (3600, 0, -3600, 0):
             trial.await_progress()
-            moved.write_text(jump)
-            trial.note(f"clock {jump} s")
+            file.seek(0)
+            file.write(_seconds(jump))
+            trial.note(f"clock {jump:+} s")
             time.sleep(CLOCK_S)
         return trial.finish()
 
@@ -209,6 +203,11 @@ def _full(place: Path) -> Iterator[None]:
         yield
     finally:
         ballast.unlink()
+
+
+def _seconds(number: int) -> bytes:
+    """What the preloaded clock reads: see `clock.c`."""
+    return struct.pack("=q", number)
 
 
 @contextmanager

@@ -4,6 +4,9 @@ librdkafka's calls can hang past their time-outs when a broker dies (its issues 
 a worker that waits for one never sees a signal. So whatever talks to the outside does it inside
 `Watchdog.busy`, and one daemon thread ends the process when that takes too long. Ending at once is
 safe at any moment: that is what exactly-once means here.
+
+Bytewax asks sources again at a time of the wall clock, so one that is set back holds all of them up
+until it is again where it was. That ends the process, too.
 """
 
 from __future__ import annotations
@@ -27,6 +30,9 @@ __all__ = ["EXIT_STALLED", "Watchdog", "before_end", "end_process", "ending"]
 
 EXIT_STALLED: Final = 75
 """The exit code of a process that the watchdog ended: EX_TEMPFAIL of sysexits.h, try again."""
+
+SET_BACK_S: Final = 5.0
+"""How far the wall clock may go back at once, in seconds: for as long the flow stands still."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +74,7 @@ def ending(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 
 
 class Watchdog:
-    """Ends the process when one call takes longer than it may.
+    """Ends the process when one call takes longer than it may, or the wall clock is set back.
 
     Args:
         limit_s: How long a call may take, in seconds.
@@ -83,6 +89,7 @@ class Watchdog:
         self._lock = threading.Lock()
         self._busy: dict[int, tuple[str, float]] = {}
         self._next = 0
+        self._wall_ahead = time.time() - time.monotonic()
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -109,6 +116,7 @@ class Watchdog:
         while True:
             time.sleep(min(1.0, self._limit / 4))
             self.check(time.monotonic())
+            self.check_clock(time.monotonic(), time.time())
 
     def check(self, now: float) -> None:
         """End the process if a call that is still under way has taken too long."""
@@ -119,5 +127,21 @@ class Watchdog:
             self._end(
                 f"headrace: {late[0]} made no progress for {self._limit:.0f} s; exit "
                 f"{EXIT_STALLED}, start again to go on",
+                EXIT_STALLED,
+            )
+
+    def check_clock(self, now: float, wall: float) -> None:
+        """End the process if the wall clock has been set back since the last look.
+
+        Args:
+            now: Seconds of a clock that nobody sets.
+            wall: Seconds of the wall clock, at the same time.
+        """
+        back_s, self._wall_ahead = self._wall_ahead - (wall - now), wall - now
+        if back_s > SET_BACK_S:
+            log.error("clock set back", stage="flow", back_s=round(back_s))
+            self._end(
+                f"headrace: the clock of this machine was set back by {back_s:.0f} s, for which "
+                f"Bytewax would wait; exit {EXIT_STALLED}, start again to go on",
                 EXIT_STALLED,
             )

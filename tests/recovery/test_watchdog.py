@@ -49,6 +49,20 @@ def test_a_call_that_ended_is_forgotten() -> None:
     assert [message.split()[1] for message, _ in ends.told] == ["outer"]
 
 
+def test_a_clock_that_is_set_back_ends_it() -> None:
+    """Set back by more than a moment, at whatever look; not one that goes on, ahead, or slowly."""
+    ends = Ends()
+    watchdog = Watchdog(1000, ends)
+    now, wall = time.monotonic(), time.time()
+    for passed, shown in ((1, 1), (2, 3602), (3, 3600), (4, 3597), (5, 3598)):
+        watchdog.check_clock(now + passed, wall + shown)
+    assert ends.told == []
+    watchdog.check_clock(now + 6, wall + 6)
+    [(message, code)] = ends.told
+    assert "set back by 3593 s" in message
+    assert code == EXIT_STALLED
+
+
 def test_its_thread_looks_by_itself() -> None:
     """Nobody has to call it: a thread that waits for ever does not keep it from ending."""
     ends = Ends()
