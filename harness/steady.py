@@ -122,11 +122,13 @@ class SteadyResult(TrialResult):
 def steady(trial: Trial) -> SteadyResult:
     """Seven tenths of what the flow can do, and a kill every five minutes; for `minutes`."""
     texts = Unlike(trial.texts)
-    common = replace(trial, texts=texts, keys=KEYS, uri="")
-    capacity = _capacity(replace(common, folder=trial.folder / "probe", records=PROBE, rate=None))
+    # Each in a folder of its own, and the table too.
+    common = replace(trial, texts=texts, keys=KEYS)
+    probe = replace(common, folder=trial.folder / "probe", uri="", records=PROBE, rate=None)
+    capacity = _capacity(probe)
     rate = SHARE * capacity
     count = max(PROBE, round(rate * trial.minutes * 60))
-    own = replace(common, folder=trial.folder / "steady", records=count, rate=rate)
+    own = replace(common, folder=trial.folder / "steady", uri="", records=count, rate=rate)
     spans: list[Span] = []
     with own:
         own.note(f"{rate:.0f} records a second of the {capacity:.0f} that it can do")
