@@ -104,7 +104,8 @@ def clock(trial: Trial) -> TrialResult:
 def bucket(trial: Trial) -> TrialResult:
     """The table lies in an S3 bucket whose server is killed, stopped, and killed with the flow."""
     with Bucket(trial.folder / "bucket") as server, _environment(server.environment):
-        store = replace(trial, uri=server.uri, settings={**trial.settings, **server.environment})
+        own = {**server.environment, "HEADRACE_RECOVERY__SUSPECTS": str(trial.folder / "suspects")}
+        store = replace(trial, uri=server.uri, settings={**trial.settings, **own})
         with store:
             for away_s in (2.0, 10.0, 20.0):
                 store.await_progress()
