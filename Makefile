@@ -41,7 +41,7 @@ demo: $(RUNTIME_DONE) $(JARS_DONE) ## documents in, searchable out, workers kill
 
 test: $(ALL_DONE) $(JARS_DONE) ## run all tests (ARGS="-k words" for some)
 	$(call say,Tests)
-	@exec $(RUN) pytest --numprocesses 3 --dist loadfile $(ARGS)
+	@exec $(RUN) pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 bench: $(ALL_DONE) $(JARS_DONE) $(RIVALS_DONE) ## measure throughput and freshness, beside rivals
 	@exec env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(RUN) benchmarks $(ARGS)

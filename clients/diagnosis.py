@@ -29,6 +29,9 @@ PORT: Final = 9092
 ALERT: Final = "ssl/tls alert"
 """How OpenSSL begins what the other end says of a client's certificate."""
 
+UNTRUSTED: Final = "certificate verify failed"
+"""OpenSSL's own words, which can come with the code of a connection that just failed."""
+
 ISSUER: Final = frozenset({2, 18, 19, 20, 21})
 """OpenSSL's codes of a certificate that nobody trusted has signed."""
 
@@ -51,7 +54,7 @@ def diagnosis(
     if error.code() == KafkaError._AUTHENTICATION:  # noqa: SLF001 - librdkafka's own spelling
         user = client.get("sasl.username", "")
         return f"kafka.client: sasl.username {user}: the broker refuses the login: {told}"
-    if error.code() == KafkaError._SSL:  # noqa: SLF001
+    if error.code() == KafkaError._SSL or UNTRUSTED in told:  # noqa: SLF001
         return f"kafka.client: {_untrusted(servers, client) or told}"
     if ALERT in told:
         return f"kafka.client: ssl.certificate.location: the broker refuses who comes: {told}"

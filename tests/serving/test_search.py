@@ -114,13 +114,13 @@ def test_after(tmp_path: Path) -> None:
     table = filled(tmp_path)
     with serving(searching(tmp_path)) as url:
         after = {"topic": LANE.topic, "partition": LANE.partition, "offset": 4}
-        later = threading.Timer(0.5, table.commit, [outcomes([embedding("new", "a xylophone")], 4)])
+        later = threading.Timer(1.0, table.commit, [outcomes([embedding("new", "a xylophone")], 4)])
         later.start()
         began = time.monotonic()
         answer = search(url, "a xylophone", after=after)
         assert ids(answer)[0] == "new"
-        assert time.monotonic() - began > 0.4
-        assert answer.json()["took_ms"] > 300
+        assert time.monotonic() - began > 0.9
+        assert answer.json()["took_ms"] > 100  # a busy machine is late to take the request
         assert ids(search(url, "a xylophone", after={**after, "offset": 0}))[0] == "new"
         later.join()
 
