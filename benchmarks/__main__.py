@@ -103,9 +103,10 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser.add_argument(
         "--processes",
         type=int,
-        choices=range(1, usual.processes + 1),
+        nargs="+",
+        choices=usual.processes,
         default=usual.processes,
-        help=f"the most of a subject; fewer are measured too (default: {usual.processes})",
+        help="numbers of processes of a subject (default: 1 2)",
     )
     parser.add_argument(
         "--rivals",
@@ -120,9 +121,11 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _size(docs: str | int, rounds: str | int, seconds: str | float, processes: int) -> Size:
+def _size(
+    docs: str | int, rounds: str | int, seconds: str | float, processes: Sequence[int]
+) -> Size:
     try:
-        size = Size(int(docs), int(rounds), float(seconds), processes)
+        size = Size(int(docs), int(rounds), float(seconds), tuple(processes))
     except ValueError as error:
         raise UsageError(f"--docs, --rounds, --seconds: {error}") from error
     if size.docs < 8 or size.rounds < 1 or size.seconds < 1:

@@ -66,18 +66,13 @@ class Size:
         docs: Short texts of a backlog; of the medium ones a quarter.
         rounds: Of all subjects.
         seconds: Of each steady load.
-        processes: Of a subject at most; fewer are measured too.
+        processes: The numbers of processes of a subject.
     """
 
     docs: int = 4000
     rounds: int = 3
     seconds: float = 20.0
-    processes: int = 2
-
-    @property
-    def counts(self) -> range:
-        """The numbers of processes that are measured."""
-        return range(1, self.processes + 1)
+    processes: tuple[int, ...] = (1, 2)
 
 
 @dataclass
@@ -138,13 +133,13 @@ class Run:
         """
         for number in range(self.size.rounds):
             name = f"round {number + 1} of {self.size.rounds}"
-            for processes in self.size.counts:
+            for processes in self.size.processes:
                 self._say(f"{name}, {_of(processes)}: controls")
                 self._controls(number, processes)
                 for subject in self._working(processes):
                     self._say(f"{name}, {_of(processes)}: {subject.title}")
                     self._or_left_out(partial(self._drains, number), subject, processes)
-        for processes in self.size.counts:
+        for processes in self.size.processes:
             for subject in self._working(processes):
                 if subject.steady:
                     self._or_left_out(self._steady_loads, subject, processes)
@@ -160,7 +155,7 @@ class Run:
         broker = stack.enter_context(Broker(folder=self.folder / "kafka"))
         loader = stack.enter_context(Remote(Generator, broker.bootstrap_servers))
         self._controllers = [
-            stack.enter_context(Remote(Control, settings)) for _ in self.size.counts
+            stack.enter_context(Remote(Control, settings)) for _ in range(max(self.size.processes))
         ]
         self._rig = Rig(broker, loader, self.folder)
         self.model = self._controllers[0].call("describe")

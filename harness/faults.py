@@ -297,6 +297,16 @@ class Trial:
         """
         self._wait(lambda: words in self.flow.log_text(), timeout_s, f"words {words!r} in the log")
 
+    def committed(self) -> int:
+        """How many records the topic sink has committed."""
+        return sum(committed for committed, _ in self._offsets().values())
+
+    def behind(self) -> int:
+        """How many records are written and not yet committed by both sinks."""
+        offsets = self._offsets().values()
+        written, committed = sum(end for _, end in offsets), sum(done for done, _ in offsets)
+        return (written - committed) + max(0, committed - self._table_total())
+
     def _restart(self, what: str) -> None:
         self.flow = self._supervised().start()
         self.note(what)
@@ -336,15 +346,6 @@ class Trial:
 
     def _offsets(self) -> dict[tuple[str, int], tuple[int, int]]:
         return committed_offsets(self.broker.bootstrap_servers, self.topics, self.name)
-
-    def behind(self) -> int:
-        """How many records are written and not yet committed by both sinks."""
-        behind = sum(end - committed for committed, end in self._offsets().values())
-        return behind + max(0, self.committed() - self._table_total())
-
-    def committed(self) -> int:
-        """How many records the topic sink has committed."""
-        return sum(committed for committed, _ in self._offsets().values())
 
     def _table_total(self) -> int:
         store = TableStore(self.uri, "documents", TableSchema(1), "", "")

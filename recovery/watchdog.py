@@ -124,11 +124,7 @@ class Watchdog:
             late = [what for what, since in self._busy.values() if now - since > self._limit]
         if late:
             log.error("stalled", stage=late[0], limit_s=self._limit)
-            self._end(
-                f"headrace: {late[0]} made no progress for {self._limit:.0f} s; exit "
-                f"{EXIT_STALLED}, start again to go on",
-                EXIT_STALLED,
-            )
+            self._give_up(f"{late[0]} made no progress for {self._limit:.0f} s")
 
     def check_clock(self, now: float, wall: float) -> None:
         """End the process if the wall clock has been set back since the last look.
@@ -140,8 +136,13 @@ class Watchdog:
         back_s, self._wall_ahead = self._wall_ahead - (wall - now), wall - now
         if back_s > SET_BACK_S:
             log.error("clock set back", stage="flow", back_s=round(back_s))
-            self._end(
-                f"headrace: the clock of this machine was set back by {back_s:.0f} s, for which "
-                f"Bytewax would wait; exit {EXIT_STALLED}, start again to go on",
-                EXIT_STALLED,
+            self._give_up(
+                f"the clock of this machine was set back by {back_s:.0f} s, for which Bytewax "
+                "would wait"
             )
+
+    def _give_up(self, why: str) -> None:
+        self._end(
+            f"headrace: {why}; exit {EXIT_STALLED}, start again to go on",
+            EXIT_STALLED,
+        )

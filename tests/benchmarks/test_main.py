@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def test_a_small_run_measures_everything(tmp_path: Path) -> None:
     """A run of a few documents shows all tables and writes figures for each subject and load."""
     path = tmp_path / "figures.json"
-    options = ("--docs", "16", "--rounds", "1", "--seconds", "1", "--processes", "1")
+    options = ("--docs", "16", "--rounds", "1", "--seconds", "1", "--processes", "2")
     done = subprocess.run(
         (sys.executable, "-m", "benchmarks", *options, "--rivals", "none", "--json", path),
         cwd=ROOT,
@@ -36,14 +36,14 @@ def test_a_small_run_measures_everything(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(path.read_text())
     flows = [one for one in found["throughput"] if one["subject"] == FLOW]
-    assert {(one["texts"], one["processes"]) for one in flows} == {("short", 1), ("medium", 1)}
+    assert {(one["texts"], one["processes"]) for one in flows} == {("short", 2), ("medium", 2)}
     for one in flows:
         assert one["docs_per_cpu_s_model"]["median"] > 0
         assert one["peak_mib"]["median"] > 0
         assert 0 <= one["shares"]["padding"] < 1
         assert one["shares"]["stage_model"] > 0
     levels = [(one["processes"], one["load"]) for one in found["freshness"]]
-    assert levels == [(1, load) for load in (*LEVELS, None)]
+    assert levels == [(2, load) for load in (*LEVELS, None)]
     assert all(one["topic_ms"]["p50"] > 0 < one["table_ms"]["p50"] for one in found["freshness"])
     assert "Backlog of short texts" in done.stdout
 

@@ -120,7 +120,7 @@ def test_after(tmp_path: Path) -> None:
         answer = search(url, "a xylophone", after=after)
         assert ids(answer)[0] == "new"
         assert time.monotonic() - began > 0.9
-        assert answer.json()["took_ms"] > 100  # a busy machine is late to take the request
+        assert answer.json()["took_ms"] > 300
         assert ids(search(url, "a xylophone", after={**after, "offset": 0}))[0] == "new"
         later.join()
 

@@ -13,7 +13,7 @@ from operators.encoding import Encoded
 from operators.records import Kind, OutcomeBatch
 from sinks import maintenance
 from sinks.maintenance import Maintenance, Upkeep
-from tests.samples import LANE, Fields, Row, embedding, outcomes, tombstone, until
+from tests.samples import LANE, Clock, Fields, Row, embedding, outcomes, tombstone, until
 from tests.sinks.tables import NEVER, Table, live, store_in
 
 if TYPE_CHECKING:
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     import pytest
 
 HOUR_MS = 3_600_000
-
-
-class Clock:
-    """A clock that goes when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """The time."""
-        return self.now
 
 
 def kept(table: Table, upkeep: Upkeep) -> tuple[Maintenance, Clock]:
