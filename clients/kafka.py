@@ -148,6 +148,10 @@ class KafkaConfig:
             "linger.ms": 50,
             # The default of 100 ms is what back-to-back transactions otherwise wait for.
             "retry.backoff.ms": 5,
+            # The default lets go of every broker when the last one goes away, but keeps the group's
+            # coordinator by a handle that is then dead: offsets of a transaction are never sent
+            # again, however long the broker has been back (librdkafka 2.16).
+            "metadata.recovery.strategy": "none",
             **_PARTITIONER,
         }
         return _made(Producer, config | extra)

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flows.access import max_message_bytes
 from flows.settings import Settings
+from harness.broker import Broker
 from headrace.v1.embedding_pb2 import Embedding
 from operators.documents import Decoder
 from operators.records import Lane, OutcomeBatch
@@ -23,10 +24,9 @@ from tests.samples import dead_letter, embedding, outcomes, tombstone, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from confluent_kafka import Message
-
-    from harness.broker import Broker
 
 
 class Ends:
@@ -253,6 +253,24 @@ def test_an_aborted_transaction_is_repeated(bench: Bench, ends: Ends) -> None:
     assert next(failures, None) is None
     assert bench.offsets == list(range(20))
     assert bench.committed() == 20
+
+
+@pytest.mark.kafka
+def test_the_broker_goes_and_comes_back(tmp_path: Path, ends: Ends) -> None:
+    """A lane whose only broker was killed goes on by itself, and what it wrote is whole."""
+    with Broker(folder=tmp_path / "kafka") as own:
+        bench = Bench(own)
+        writer = bench.writer()
+        writer.write(bench.batch(0, 20))
+        until(lambda: bench.board.get("topic", bench.lane.key) == 20)
+        own.kill()
+        writer.write(bench.batch(20, 40))
+        own.restart()
+        writer.write(bench.batch(40, 60))
+        until(lambda: bench.board.get("topic", bench.lane.key) == 60, timeout_s=60)
+        writer.close()
+        assert ends.told == []
+        assert bench.offsets == list(range(60))
 
 
 @pytest.mark.kafka

@@ -339,12 +339,12 @@ def test_the_watch_measures_round_trips(broker: Broker, monkeypatch: pytest.Monk
     monkeypatch.setattr(watch, "AWAY_S", 0.1)
     told: list[bool] = []
     metrics = Metrics(clients_s=0.1)
-    meter = metrics.clients.other("watch")
+    meter = metrics.clients.other("watch", 2 * watch.QUIET_S)
     watching = BrokerWatch(config_of(broker), [topic_on(broker)], told.append, meter)
     watching.join()
     labels = {"broker": broker.bootstrap_servers}
     value = metrics.registry.get_sample_value
-    until(lambda: (value("headrace_broker_rtt_ms", labels) or 0) > 0)
+    until(lambda: (value("headrace_broker_rtt_ms", labels) or 0) > 0, timeout_s=60)
     watching.leave()
     assert set(told) == {False}
 
