@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -75,7 +75,10 @@ class Finding:
 
 @dataclass
 class Report:
-    """What an audit counted; every list but `outcomes` must be empty."""
+    """What an audit counted; every list but `outcomes` must be empty.
+
+    `fates` says of the missing ones whether they were written at all.
+    """
 
     records: int = 0
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -87,6 +90,7 @@ class Report:
     table_rows: int = 0
     table_faults: list[str] = field(default_factory=list)
     behind: list[str] = field(default_factory=list)
+    fates: list[str] = field(default_factory=list)
 
     @property
     def faults(self) -> dict[str, int]:
@@ -111,7 +115,8 @@ class Report:
         counted = ", ".join(f"{name} {count}" for name, count in self.faults.items())
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(self.outcomes.items()))
         lists = (self.missing, self.duplicates, self.unexpected, self.wrong, self.out_of_order)
-        first = [str(found[0]) for found in (*lists, self.table_faults, self.behind) if found]
+        told = (*lists, self.table_faults, self.behind)
+        first = [*(str(found[0]) for found in told if found), *self.fates]
         line = f"{self.records} records ({kinds}), {self.table_rows} rows: {counted}"
         return line + (f"; for example {'; '.join(first)}" if first else "")
 
@@ -140,6 +145,7 @@ def audit(
     for (topic, partition), (committed, end) in committed_offsets(servers, topics, group).items():
         if committed != end:
             report.behind.append(f"{topic}/{partition}: committed {committed} of {end}")
+    report.fates = _fates(servers, topics, report.missing)
     return report
 
 
@@ -171,9 +177,9 @@ def committed_offsets(
     return found
 
 
-def read_topic(servers: str, topic: str) -> Iterator[Message]:
-    """Every committed record from the beginning to the end that the topic has now."""
-    consumer = _consumer(servers, "audit")
+def read_topic(servers: str, topic: str, isolation: str = "read_committed") -> Iterator[Message]:
+    """Every record from the beginning to the end that the topic has now; committed ones only."""
+    consumer = _consumer(servers, "audit", isolation)
     left = {place.partition for place in _partitions(servers, topic)}
     consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
     while left:
@@ -271,6 +277,21 @@ def _compare_topics(report: Report, given: Sequence[Given], findings: Sequence[F
             report.wrong.append(f"{place}: {found.outcome} instead of {record.expect}")
         if found is not None and found.key != record.key:
             report.wrong.append(f"{place}: key {found.key!r} instead of {record.key!r}")
+
+
+def _fates(servers: str, topics: Topics, missing: Sequence[Place]) -> list[str]:
+    """For the first missing ones, where they were written though nobody sees them, or never."""
+    written: defaultdict[Place, list[str]] = defaultdict(list)
+    for topic in (topics.embeddings, topics.dead_letters) if missing else ():
+        for message in read_topic(servers, topic, "read_uncommitted"):
+            at = f"{topic}/{message.partition()}@{message.offset()}"
+            written[_finding(message).place].append(at)
+    return [
+        f"{place} was never committed at {', '.join(written[place])}"
+        if place in written
+        else f"{place} was never written"
+        for place in missing[:5]
+    ]
 
 
 def _doubles(findings: Sequence[Finding]) -> list[Place]:
@@ -380,14 +401,14 @@ def _rows(table: tuple[str, str]) -> list[dict[str, Any]]:
     return list(found.to_pylist())
 
 
-def _consumer(servers: str, group: str) -> Consumer:
+def _consumer(servers: str, group: str, isolation: str = "read_committed") -> Consumer:
     return Consumer(
         {
             "bootstrap.servers": servers,
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             "enable.partition.eof": True,
             "reconnect.backoff.max.ms": 1000,
             "log_level": 0,
