@@ -84,7 +84,7 @@ freeze: $(ALL_DONE) ## keep today's messages as those of this version
 
 sbom: bill ## list what runs, with versions and hashes: build/sbom.json, build/sbom-kafka.json
 	@mvn --quiet --batch-mode -f deploy/kafka/pom.xml $(CYCLONEDX):makeBom \
-		-DoutputFormat=json -DoutputDirectory=$(CURDIR)/build -DoutputName=sbom-kafka > build/mvn.log \
+		-DoutputFormat=json -DoutputDirectory=$(CURDIR)/build -DoutputName=sbom-kafka > build/mvn.log 2>&1 \
 		|| { cat build/mvn.log; exit 1; }
 
 bill: $(UV_DONE)
@@ -130,6 +130,6 @@ $(JARS_DONE): deploy/kafka/pom.xml
 	$(call say,Apache Kafka and the default model from Maven Central)
 	@rm -rf build/jars
 	@# Maven writes its errors to standard output, and on some systems escapes, however quiet.
-	@mvn --quiet --batch-mode -f deploy/kafka/pom.xml package > build/mvn.log \
+	@mvn --quiet --batch-mode -f deploy/kafka/pom.xml package > build/mvn.log 2>&1 \
 		|| { cat build/mvn.log; exit 1; }
 	@touch $@
