@@ -178,7 +178,7 @@ def committed_offsets(
 
 
 def read_topic(servers: str, topic: str, isolation: str = "read_committed") -> Iterator[Message]:
-    """Every record from the beginning to the end that the topic has now; committed ones only."""
+    """Every record from the beginning to the end that a topic now has for that isolation level."""
     consumer = _consumer(servers, "audit", isolation)
     left = {place.partition for place in _partitions(servers, topic)}
     consumer.assign([TopicPartition(topic, partition, 0) for partition in left])
@@ -281,8 +281,10 @@ def _compare_topics(report: Report, given: Sequence[Given], findings: Sequence[F
 
 def _fates(servers: str, topics: Topics, missing: Sequence[Place]) -> list[str]:
     """For the first missing ones, where they were written though nobody sees them, or never."""
+    if not missing:
+        return []
     written: defaultdict[Place, list[str]] = defaultdict(list)
-    for topic in (topics.embeddings, topics.dead_letters) if missing else ():
+    for topic in (topics.embeddings, topics.dead_letters):
         for message in read_topic(servers, topic, "read_uncommitted"):
             at = f"{topic}/{message.partition()}@{message.offset()}"
             written[_finding(message).place].append(at)
