@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from headrace.errors import UsageError
-from operators.documents import COLUMN_TYPES
+from operators.columns import COLUMN_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -123,6 +123,8 @@ class Kind(IntEnum):
     DEAD = 3
     PART = 4
     """Only some columns of a row change, which the table's writer joins with the others."""
+    SKIP = 5
+    """Nothing: the record is passed over."""
 
 
 class Outcome(IntEnum):

@@ -10,7 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.v1.document_pb2 import Document as DocumentMessage
-from operators.documents import COLUMN_TYPES, ERROR_CODES, Decoder
+from operators.columns import COLUMN_TYPES
+from operators.documents import ERROR_CODES, Decoder
 from operators.records import DeadLetter, Headers, Kind, Lane, RecordBatch
 from tests.samples import COLUMNS, Fields
 
