@@ -22,8 +22,11 @@ from flows.access import (
     recommending_topics,
     table_of,
 )
+from flows.decoding import decoder_of
+from flows.sampling import fit_of
 from headrace.errors import HeadraceError, UsageError
 from operators.model import describe
+from operators.records import Lane
 from sinks.errors import SinkError
 
 if TYPE_CHECKING:
@@ -88,6 +91,8 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
     size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)
     yield from _broker(kafka, topics, size)
+    if flow == "embed" and settings.source.mapped:
+        yield _records(kafka, settings, topics)
     yield model
     if encoder is None:
         yield Item("table", "warning", "not looked at: what fits it depends on the model")
@@ -171,6 +176,20 @@ def _unfit(setting: str, held: dict[str, str], size: int) -> Iterator[tuple[str,
             f"max.message.bytes is {largest}, a record may have {size}",
             (f"max.message.bytes={size}"),
         )
+
+
+def _records(kafka: KafkaConfig, settings: Settings, topics: Topics) -> Item:
+    """Whether the newest records of the source are what the mapping says."""
+    try:
+        found = kafka.partitions({topic for _, topic in topics.sources})
+        lanes = [Lane(topic, one) for topic in sorted(found) for one in found[topic]]
+        fit = fit_of(kafka, lanes, decoder_of(settings))
+    except HeadraceError as error:
+        return Item("records", "problem", str(error))
+    if not fit.records:
+        return Item("records", "warning", "there are none yet to try source.text on")
+    state: State = "problem" if fit.none_fits else "warning" if fit.fault else "ok"
+    return Item("records", state, str(fit))
 
 
 def _model(settings: Settings) -> tuple[Item, Encoder | None]:

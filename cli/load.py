@@ -14,8 +14,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from cli.broker import Sender, connect
 from cli.errors import CommandError
 from cli.output import emit, say
+from flows.decoding import own_form
 from headrace.errors import UsageError
-from operators.documents import Decoder
 from operators.lines import BYTE_ORDER_MARK, ESCAPED, WrongLineError, parse_line
 from sources.errors import SourceError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
+    from operators.documents import Decoder
     from operators.lines import LineRecord
 
 __all__ = ["Loaded", "load", "show"]
@@ -90,7 +91,7 @@ def _send(
 ) -> int:
     limit = settings.source.max_record_bytes
     sender = Sender(kafka, limit)
-    decoder = Decoder(settings.table.columns, limit)
+    decoder = own_form(settings, "headrace load")
     try:
         for size, record in _lines(stream, name, decoder):
             sender.send(topic, record.key, record.value)

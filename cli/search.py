@@ -41,7 +41,7 @@ def search(settings: Settings, words: str, k: int, where: str | None) -> list[di
     check_model(reader.fence(), reader.store.name, encoder.name, encoder.fingerprint)
     query = Query(k, vector=encoder.encode_query(words), where=where)
     try:
-        found = find(reader.latest(), query, settings.table.columns)
+        found = find(reader.latest(), query, settings.columns)
     except FilterError as error:
         raise UsageError(f"--filter: {error}") from error
     return [asdict(item) for item in found]

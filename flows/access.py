@@ -150,7 +150,7 @@ def set_to(settings: Settings, target: Target) -> Settings:
 def reading_store(settings: Settings) -> TableStore:
     """The table that the settings name, to be opened and read only: that takes no model."""
     table = settings.table
-    return TableStore(table.uri, table.name, TableSchema(0, table.columns), "", "")
+    return TableStore(table.uri, table.name, TableSchema(0, settings.columns), "", "")
 
 
 def existing_store(settings: Settings) -> TableStore:
@@ -183,7 +183,7 @@ def table_of(settings: Settings, encoder: ModelShape) -> TableStore:
     """The table of that model's vectors."""
     table = settings.table
     schema = TableSchema(
-        encoder.dimension, table.columns, encoder.name, len(settings.source.topics) > 1
+        encoder.dimension, settings.columns, encoder.name, len(settings.source.topics) > 1
     )
     return TableStore(table.uri, table.name, schema, encoder.name, encoder.fingerprint)
 

@@ -16,6 +16,7 @@ from flows.access import encoder_of, max_message_bytes, tracing_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
+from operators.passing import PassingDecoder
 from operators.poison import GuardedDecoder, GuardedStep
 from operators.records import Lane
 from recovery.health import FlowHealth
@@ -112,6 +113,11 @@ class Frame:
     shutdown: Shutdown = field(default_factory=Shutdown)
     guard: PoisonGuard | None = None
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the group has committed nothing yet."""
+        return not _Committed(self.kafka)([lane.key for lane in self.lanes])
+
     def decoder(
         self, decode: Callable[[RecordBatch], DocumentBatch]
     ) -> Callable[[RecordBatch], DocumentBatch]:
@@ -121,7 +127,7 @@ class Frame:
             HeadraceError: They can't be tried.
         """
         if self.guard is None:
-            return self.spans.decoding(decode)
+            return self.spans.decoding(PassingDecoder(decode, self.metrics))
         self.guard.try_suspects(
             {lane.key for lane in self.lanes},
             lambda lane, start, end: read_again(self.kafka, Lane.parse(lane), start, end),
@@ -130,7 +136,8 @@ class Frame:
             lambda: self.shutdown.asked,
         )
         most = self.settings.source.max_record_bytes
-        return self.spans.decoding(GuardedDecoder(decode, self.guard, most))
+        guarded = GuardedDecoder(decode, self.guard, most)
+        return self.spans.decoding(PassingDecoder(guarded, self.metrics))
 
     def guarded(
         self, step: Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]

@@ -16,11 +16,12 @@ from flows.access import (
     recommending_topics,
     table_of,
 )
+from flows.decoding import decoder_of
 from flows.frame import Frame, frame_of, settle
+from flows.sampling import check_fit, fit_of
 from flows.settings import Settings, load
 from operators.activity import ActivityStep, Fading
 from operators.background import Ahead, Background
-from operators.documents import Decoder
 from operators.records import OutcomeBatch
 from operators.views import ByTopic, StockDecoder, ViewDecoder
 from operators.window import Windows
@@ -83,13 +84,16 @@ def embedding_parts() -> EmbeddingParts:
         lambda encoder: {"table": table_of(settings, encoder)},
     )
     frame.shutdown.on_signals()
-    # Within a topic a document stays in its lane; across topics another may have written it.
-    step = frame.embed("table", kept=len(settings.source.topics) == 1)
+    decode = decoder_of(settings)
+    if settings.source.mapped:
+        check_fit(fit_of(frame.kafka, frame.lanes, decode), fresh=frame.is_fresh)
+    # Of one topic a document stays in the lane of its key; else another may have written it.
+    step = frame.embed("table", kept=len(settings.source.topics) == 1 and settings.source.by_key)
     embed = Background(frame.guarded(step), _nudge)
     windows = _windows(settings)
     parts = EmbeddingParts(
         frame.source(Ahead(embed, windows)),
-        frame.decoder(Decoder(settings.table.columns, settings.source.max_record_bytes)),
+        frame.decoder(decode),
         embed,
         windows,
         frame.topic_sink(frame.messages(settings.embeddings.topic)),

@@ -60,11 +60,21 @@ FIXED_COLUMNS: Final = frozenset(
 """What a metadata column can't be called."""
 
 
+def _column_name(name: str) -> None:
+    if name in FIXED_COLUMNS or not name.isidentifier():
+        raise ValueError(f"{name!r} can't be the name of a metadata column")
+
+
 def _from_json(value: object) -> object:
     """A list or a table, as the environment holds it."""
     if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
         return json.loads(value)
     return value
+
+
+def _from_json_list(value: object) -> object:
+    """A list, as the environment holds it; any other text is what it is."""
+    return _from_json(value) if isinstance(value, str) and value.startswith("[") else value
 
 
 def _from_list(value: object) -> object:
@@ -113,6 +123,28 @@ class KafkaSettings(_Section):
         return dict(_client_options(value)) if isinstance(value, dict) else value
 
 
+class FieldSettings(_Section):
+    """A metadata field of a record of the user's own form."""
+
+    at: str
+    type: str | None = None
+
+    @field_validator("type")
+    @classmethod
+    def _known(cls, kind: str | None) -> str | None:
+        if kind is not None and kind not in COLUMN_TYPES:
+            raise ValueError(f"{kind!r}: the types are {', '.join(COLUMN_TYPES)}")
+        return kind
+
+
+def _from_pointers(value: object) -> object:
+    """Fields of which some are mere pointers."""
+    value = _from_json(value)
+    if not isinstance(value, dict):
+        return value
+    return {name: {"at": at} if isinstance(at, str) else at for name, at in value.items()}
+
+
 class SourceSettings(_Section):
     """What is read."""
 
@@ -138,6 +170,62 @@ class SourceSettings(_Section):
         le=100_000_000,
         description="Bytes of a record, headers included; a larger one is a dead letter.",
     )
+    id: Annotated[str, Field(pattern=r"^(key)?(/.*)?$", min_length=1)] = Field(
+        "key",
+        description="Where the document's id is: `key`, a pointer into a JSON key such as "
+        "`key/id`, or one into the value such as `/id`.",
+    )
+    text: Annotated[str | tuple[str, ...] | None, BeforeValidator(_from_json_list)] = Field(
+        None,
+        description="Where the text is, in records of your own form: a template such as "
+        "`{/title}. {/body?}`, a list of pointers, or a JMESPath expression behind `jmespath:`. "
+        "Unless set, records have Headrace's form.",
+    )
+    metadata: Annotated[dict[str, FieldSettings], BeforeValidator(_from_pointers)] = Field(
+        {},
+        description='Metadata fields, each a pointer, or `{at = "/price", type = "float64"}` for '
+        "a typed column.",
+    )
+    timestamp: Text | None = Field(
+        None, description="Pointer to the record's time; unless set Kafka's timestamp is taken."
+    )
+    delete_when: Text | None = Field(
+        None, description="JMESPath expression that holds of a record which deletes its document."
+    )
+    filter: Text | None = Field(
+        None,
+        description="JMESPath expression that holds of the records to take; others are passed "
+        "over.",
+    )
+    markup: Literal["none", "html", "markdown"] = Field(
+        "none", description="What the texts are written in; they are reduced to plain text."
+    )
+
+    @property
+    def mapped(self) -> bool:
+        """Whether records have the user's own form."""
+        return self.text is not None
+
+    @property
+    def by_key(self) -> bool:
+        """Whether all records of a document have one key, and so one partition."""
+        return not self.id.startswith("/")
+
+    @model_validator(mode="after")
+    def _needs_text(self) -> SourceSettings:
+        mapping = ("id", "metadata", "timestamp", "delete_when", "filter", "markup")
+        for name in mapping:
+            if not self.mapped and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"source.{name}: is set without source.text, which it goes with")
+        return self
+
+    @field_validator("metadata")
+    @classmethod
+    def _free(cls, fields: dict[str, FieldSettings]) -> dict[str, FieldSettings]:
+        for name, one in fields.items():
+            if one.type is not None:
+                _column_name(name)
+        return fields
 
     @field_validator("topics")
     @classmethod
@@ -202,8 +290,7 @@ class TableSettings(_Section):
         for name, kind in columns.items():
             if kind not in COLUMN_TYPES:
                 raise ValueError(f"{name} = {kind!r}: the types are {', '.join(COLUMN_TYPES)}")
-            if name in FIXED_COLUMNS or not name.isidentifier():
-                raise ValueError(f"{name!r} can't be the name of a metadata column")
+            _column_name(name)
         return columns
 
 
@@ -518,6 +605,25 @@ class Settings(_Section):
     serve: ServeSettings = Field(default_factory=ServeSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
 
+    @property
+    def columns(self) -> dict[str, str]:
+        """The table's typed columns: its own, and those of `source.metadata`."""
+        typed = {name: one.type for name, one in self.source.metadata.items() if one.type}
+        return self.table.columns | typed
+
+    @model_validator(mode="after")
+    def _mapped(self) -> Settings:
+        mapped = self.source.mapped
+        for name, kind in self.table.columns.items():
+            one = self.source.metadata.get(name)
+            if mapped and one is None:
+                raise ValueError(
+                    f"table.columns: {name}: nothing fills it; say where it is: source.metadata"
+                )
+            if one is not None and one.type not in (None, kind):
+                raise ValueError(f"source.metadata.{name}: is {one.type}, in table.columns {kind}")
+        return self
+
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
         host = self.serve.host
@@ -638,7 +744,7 @@ def _told(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
     message = fault["msg"].removeprefix("Value error, ")
-    if message.startswith(("serve.", "auth.", "recommend.")):
+    if message.startswith(("serve.", "auth.", "recommend.", "source.", "table.columns:")):
         return message
     if "." not in name or name.startswith(SECRET):
         return message if name == "settings" else f"{name}: {message}"

@@ -26,10 +26,12 @@ __all__ = [
     "as_object",
     "carried",
     "dead_letter",
+    "identity_of",
     "is_protobuf",
     "key_identity",
     "kind_of",
     "milliseconds",
+    "parse_json",
     "parse_message",
     "parse_object",
     "record_size",
@@ -108,6 +110,26 @@ def key_identity(key: bytes | None, what: str) -> str:
         reject("bad_key", f"the key is not UTF-8: {error.reason} at byte {error.start}")
 
 
+def identity_of(found: object, place: object) -> str:
+    """The id that a value of a record is: text, or an integer.
+
+    Args:
+        found: The value.
+        place: Where it is, for the error.
+
+    Raises:
+        Rejected: It is none.
+    """
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
+    if not isinstance(found, str):
+        reject("bad_key", f"{place}: an id is text or an integer, this is {kind_of(found)}")
+    size = len(found.encode(errors="replace"))
+    if not 1 <= size <= MAX_ID_BYTES:
+        reject("bad_key", f"{place}: has {size} bytes; an id has 1 to {MAX_ID_BYTES}")
+    return found
+
+
 def record_size(key: bytes | None, value: bytes | None, headers: Headers) -> int:
     """The bytes of a record."""
     size = len(key or b"") + len(value or b"")
@@ -141,11 +163,24 @@ def parse_object(value: bytes, what: str) -> dict[str, Any]:
     Raises:
         Rejected: It is none.
     """
-    try:
-        found = orjson.loads(value)
-    except orjson.JSONDecodeError as error:
-        _reject_json(value, error)
+    found = parse_json(value)
     return found if isinstance(found, dict) else as_object(found, what)
+
+
+def parse_json(value: bytes, what: str = "the value") -> Any:  # noqa: ANN401 - any JSON value
+    """What JSON holds, where NaN and the infinities are refused by their own code.
+
+    Args:
+        value: The JSON.
+        what: What it is, for the error.
+
+    Raises:
+        Rejected: It is none.
+    """
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        _reject_json(value, what, error)
 
 
 def is_protobuf(headers: Headers) -> bool:
@@ -210,13 +245,13 @@ def _headers_size(headers: Headers) -> int:
     return sum(len(name) + len(value or b"") for name, value in headers)
 
 
-def _reject_json(value: bytes, reason: orjson.JSONDecodeError) -> NoReturn:
+def _reject_json(value: bytes, what: str, reason: orjson.JSONDecodeError) -> NoReturn:
     try:
         value.decode()
     except UnicodeDecodeError as error:
-        reject("bad_utf8", f"the value is not UTF-8: {error.reason} at byte {error.start}")
+        reject("bad_utf8", f"{what} is not UTF-8: {error.reason} at byte {error.start}")
     _reject_non_finite(value)
-    reject("bad_json", f"the value is not JSON: {reason}")
+    reject("bad_json", f"{what} is not JSON: {reason}")
 
 
 def _finite(number: str) -> float:

@@ -20,7 +20,7 @@ from flows.access import (
     recommending_tables,
     tracing_of,
 )
-from operators.documents import Decoder
+from flows.decoding import own_form
 from serving.auth import tokens_of
 from serving.following import Following, Readers
 from serving.guard import Guard
@@ -156,7 +156,7 @@ class _Made:
         )
         ingest = Ingest(
             self.publisher,
-            Decoder(settings.table.columns, settings.source.max_record_bytes),
+            own_form(settings, "the ingest service (headrace serve search is without it)"),
             settings.source.topics[0],
             settings.recommend.views_topic,
             settings.recommend.inventory_topic,
@@ -190,7 +190,7 @@ class _Made:
             reader,
             model,
             vectors,
-            settings.table.columns,
+            settings.columns,
             settings.source.topics,
             settings.serve.after_timeout_s,
         )

@@ -70,6 +70,9 @@ class Metrics:
         lane = ("topic", "partition")
         self.consumed = self._counter("records_consumed_total", "Records read.", lane)
         self.sent = self._counter("records_sent_total", "Records committed.", ("sink", "outcome"))
+        self.passed = self._counter(
+            "records_passed_over_total", "Records that the filter does not take.", ("topic",)
+        )
         self.dead_letters = self._counter("dead_letters_total", "Dead letters.", ("code",))
         self.lag = self._gauge("consumer_lag", "Offsets not yet read.", lane)
         self.in_flight = self._gauge(
@@ -138,6 +141,10 @@ class Metrics:
         self.tokens.inc(tokens)
         self.truncated.inc(truncated)
         self.cache_hits.inc(cached)
+
+    def passed_over(self, topic: str, records: int) -> None:
+        """Records were passed over: see `operators.passing.SkipObserver`."""
+        self.passed.labels(topic).inc(records)
 
     def inference(self, _rows: int, _tokens: int, padded: int, seconds: float) -> None:
         """The model was called once."""

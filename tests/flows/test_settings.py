@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from flows import access
 from flows.settings import FIXED_COLUMNS, Settings, load
 from headrace.errors import UsageError
-from operators.documents import COLUMN_TYPES
+from operators.columns import COLUMN_TYPES
 from sinks.schema import TableSchema
 
 if TYPE_CHECKING:

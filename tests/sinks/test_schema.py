@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from operators.documents import COLUMN_TYPES
+from operators.columns import COLUMN_TYPES
 from sinks.rows import row_key, table_rows
 from sinks.schema import ARROW_TYPES, TableSchema
 from tests.samples import (

@@ -1,0 +1,64 @@
+"""How the records of a flow are read, as the settings say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace.errors import UsageError
+from operators.documents import Decoder
+from operators.mapping import Field, MappedDecoder, Plan
+
+if TYPE_CHECKING:
+    from flows.settings import Settings
+    from operators.decoding import RowDecoder
+
+__all__ = ["decoder_of", "own_form", "plan_of"]
+
+
+def plan_of(settings: Settings) -> Plan | None:
+    """Where things are in a record; None where records have Headrace's own form."""
+    source = settings.source
+    if source.text is None:
+        return None
+    return Plan(
+        source.text,
+        source.id,
+        {
+            name: Field(one.at, one.type or settings.table.columns.get(name))
+            for name, one in source.metadata.items()
+        },
+        source.timestamp,
+        source.delete_when,
+        source.filter,
+        source.markup,
+    )
+
+
+def decoder_of(settings: Settings) -> RowDecoder:
+    """What makes documents of records.
+
+    Raises:
+        UsageError: A pointer or an expression of the mapping is none.
+    """
+    plan, most = plan_of(settings), settings.source.max_record_bytes
+    if plan is None:
+        return Decoder(settings.columns, most)
+    return MappedDecoder(settings.columns, most, plan=plan)
+
+
+def own_form(settings: Settings, what: str) -> Decoder:
+    """What judges records of Headrace's own form, for what writes such records.
+
+    Args:
+        settings: The settings.
+        what: What writes them, for the error.
+
+    Raises:
+        UsageError: The flow reads others.
+    """
+    if settings.source.mapped:
+        raise UsageError(
+            f"source.text: {what} writes Headrace's own form of records, and the flow is set to "
+            "read another; unset source.text, or write the records yourself"
+        )
+    return Decoder(settings.columns, settings.source.max_record_bytes)

@@ -1,0 +1,102 @@
+"""Whether the records of the source's topics are what the settings say, by a sample of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from headrace.errors import UsageError
+from operators.records import Kind
+from sources.sample import sample
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from clients.kafka import KafkaConfig
+    from operators.records import DocumentBatch, Lane, RecordBatch
+
+__all__ = ["Fit", "check_fit", "fit_of"]
+
+log = structlog.get_logger(__name__)
+
+SAMPLE_RECORDS: Final = 20
+"""How many of the newest records are looked at, of all partitions together."""
+
+SAMPLE_LANES: Final = 5
+"""How many partitions: each takes a connection."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a sample came to.
+
+    Attributes:
+        records: How many were looked at.
+        documents: How many of them are documents or deletions.
+        passed: How many are passed over.
+        fault: What is wrong with the last of the others: code and message; empty if there is none.
+    """
+
+    records: int = 0
+    documents: int = 0
+    passed: int = 0
+    fault: str = ""
+
+    @property
+    def none_fits(self) -> bool:
+        """Whether there were records, and not one of them could be read."""
+        return self.records > 0 and not self.documents and not self.passed
+
+    def __str__(self) -> str:
+        told = f"of the {self.records} newest records {self.documents} fit"
+        told += f", {self.passed} are passed over" * (self.passed > 0)
+        return told + (f"; the last that does not: {self.fault}" if self.fault else "")
+
+
+def fit_of(
+    kafka: KafkaConfig,
+    lanes: Sequence[Lane],
+    decode: Callable[[RecordBatch], DocumentBatch],
+) -> Fit:
+    """Read a sample and decode it.
+
+    Raises:
+        HeadraceError: The broker can't be reached.
+    """
+    lanes = lanes[:SAMPLE_LANES]
+    most = -(-SAMPLE_RECORDS // max(1, len(lanes)))
+    return _counted(map(decode, sample(kafka, lanes, most)))
+
+
+def check_fit(fit: Fit, *, fresh: bool) -> None:
+    """Refuse to begin where nothing could come of it; warn where some records don't fit.
+
+    Args:
+        fit: What the sample came to.
+        fresh: Whether nothing has been committed yet. A flow that has read this topic before goes
+            on: what does not fit are dead letters.
+
+    Raises:
+        UsageError: No record fits.
+    """
+    if fit.none_fits and fresh:
+        raise UsageError(
+            f"source.text: none of the {fit.records} newest records fits, such as the last: "
+            f"{fit.fault}; mend the settings, and look: headrace check"
+        )
+    if fit.fault:
+        log.warning("records do not fit", stage="start", found=str(fit))
+
+
+def _counted(batches: Iterable[DocumentBatch]) -> Fit:
+    records = documents = passed = 0
+    fault = ""
+    for batch in batches:
+        records += len(batch)
+        passed += batch.kinds.count(Kind.SKIP)
+        documents += len(batch) - batch.kinds.count(Kind.SKIP) - len(batch.dead)
+        for dead in batch.dead.values():
+            fault = f"{dead.code}: {dead.message}"
+    return Fit(records, documents, passed, fault)
