@@ -60,6 +60,8 @@ def text_of(source: str | Sequence[str], markup: Callable[[str], str]) -> Callab
         return _lines([_pointer(text) for text in source], markup)
     if source.startswith(EXPRESSION):
         return _expression(Expression(source.removeprefix(EXPRESSION).strip(), SETTING), markup)
+    if not source:
+        raise UsageError(f"{SETTING}: is empty; it names no place in a record, as /title does")
     if "{" not in source and "}" not in source:
         return _template([_pointer(source)], markup)
     return _template(_parts(source), markup)

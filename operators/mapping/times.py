@@ -19,6 +19,9 @@ milliseconds and microseconds as far. What is larger counts nanoseconds."""
 
 NANOSECONDS: Final = 1e-6
 
+LARGEST: Final = 1e30
+"""Beyond every time; so large an integer need not fit a float."""
+
 
 def time_ms(found: object, pointer: Pointer) -> int:
     """A time in milliseconds since 1970; one without a zone is UTC.
@@ -42,7 +45,7 @@ def _counted(number: float) -> float:
     for limit, factor in UNITS:
         if size < limit:
             return number * factor
-    return number * NANOSECONDS if size < math.inf else math.inf
+    return number * NANOSECONDS if size < LARGEST else math.inf
 
 
 def _parsed(text: str, pointer: Pointer) -> float:
