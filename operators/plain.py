@@ -10,7 +10,7 @@
 | union, oneof | what is in it |
 | map | an object |
 | Protobuf's 64-bit integers | numbers, unlike in its own JSON mapping |
-| Protobuf's well-known types | as in its JSON mapping: a timestamp is ISO 8601, a wrapper its value |
+| Protobuf's well-known types | as in its JSON mapping: a timestamp is ISO 8601 |
 
 A Protobuf message's fields keep the names of the schema. One without presence is there with its
 default, since nobody can tell it from one that was set; any other is left out where it is not set.
@@ -56,10 +56,10 @@ def plain(value: object, depth: int = 0) -> Any:  # noqa: ANN401 - whatever JSON
         return _finite(value)
     if depth > DEEPEST:
         reject("bad_schema", f"more than {DEEPEST} values are inside one another")
-    for kind, form in _FORMS:
-        if isinstance(value, kind):
-            return form(value, depth + 1)
-    reject("bad_schema", f"there is no JSON form of a {type(value).__name__}")
+    form = next((form for kind, form in _FORMS if isinstance(value, kind)), None)
+    if form is None:
+        reject("bad_schema", f"there is no JSON form of a {type(value).__name__}")
+    return form(value, depth + 1)
 
 
 def _finite(value: float) -> float:
@@ -87,7 +87,7 @@ def _fields(message: Message, depth: int) -> Iterator[tuple[str, Any]]:
         yield field.name, _field(field, getattr(message, field.name), depth)
 
 
-def _field(field: FieldDescriptor, value: Any, depth: int) -> Any:  # noqa: ANN401 - what it holds
+def _field(field: Any, value: Any, depth: int) -> Any:  # noqa: ANN401 - what it holds
     kind = field.message_type
     if kind is not None and kind.GetOptions().map_entry:
         held = kind.fields_by_name["value"]
@@ -97,7 +97,7 @@ def _field(field: FieldDescriptor, value: Any, depth: int) -> Any:  # noqa: ANN4
     return _one(field, value, depth)
 
 
-def _one(field: FieldDescriptor, value: object, depth: int) -> Any:  # noqa: ANN401 - what it holds
+def _one(field: Any, value: object, depth: int) -> Any:  # noqa: ANN401 - what it holds
     if field.type == FieldDescriptor.TYPE_ENUM:
         known = field.enum_type.values_by_number.get(value)
         return value if known is None else known.name
