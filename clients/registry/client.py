@@ -152,7 +152,7 @@ class Registry:
             if register:
                 raise RegistryError(self._error(f"{told}; give the topic another name")) from error
             raise RegistryError(
-                f"embeddings.register: false: {told}; register the schema, or set it to true"
+                f"embeddings.register_schema: false: {told}; register the schema, or set it to true"
             ) from error
         return bytes(framing or b"")
 
