@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -94,10 +95,8 @@ class Registry:
         Raises:
             RegistryError: The registry was away for `outage_s`, or refused.
         """
-        if number not in self._readers:
-            with self._fetching:
-                if number not in self._readers and not self._fault(number):
-                    self._fetch(number)
+        with suppress(Unreadable):
+            self._at_hand(number)
 
     def read(self, data: bytes) -> object:
         """What a record holds.
@@ -106,12 +105,7 @@ class Registry:
             Unreadable: There is no such schema, or the record does not fit it.
             RegistryError: The registry was away for `outage_s`, or refused.
         """
-        number = schema_id(data)
-        self.load(number)
-        read = self._readers.get(number)
-        if read is None:
-            raise Unreadable(self._fault(number) or f"schema {number}: is not at hand")
-        return read(data)
+        return self._at_hand(schema_id(data))(data)
 
     def types(self) -> Sequence[str]:
         """The kinds of schema that it knows.
@@ -126,8 +120,23 @@ class Registry:
                 self._error(f"it is no schema registry: {_reason(error)}")
             ) from error
 
+    def has(self, topic: str, message: type[Message]) -> bool:
+        """Whether the schema of a topic's messages is there, under the topic's subject.
+
+        Args:
+            topic: The topic.
+            message: The messages' class.
+
+        Raises:
+            RegistryError: The registry was away for `outage_s`, or refused.
+        """
+        try:
+            return bool(self._framing(topic, message, register=False))
+        except SchemaRegistryError:
+            return False
+
     def framing(self, topic: str, message: type[Message], *, register: bool) -> bytes:
-        """What stands before each of a topic's messages; its schema is in the registry.
+        """What stands before each of a topic's messages; their schema is in the registry.
 
         Args:
             topic: The topic, whose subject is that of its values.
@@ -137,44 +146,58 @@ class Registry:
         Raises:
             RegistryError: The schema is missing or refused, or the registry is away.
         """
-        subject = f"{topic}-value"
+        try:
+            return self._framing(topic, message, register=register)
+        except SchemaRegistryError as error:
+            told = f"subject {topic}-value: {message.DESCRIPTOR.full_name}: {_reason(error)}"
+            if register:
+                raise RegistryError(self._error(f"{told}; give the topic another name")) from error
+            raise RegistryError(
+                f"embeddings.register_schema: false: {told}; register the schema, or set it to true"
+            ) from error
+
+    def _framing(self, topic: str, message: type[Message], *, register: bool) -> bytes:
         serialise = ProtobufSerializer(
             message,
             self._client,
             {"auto.register.schemas": register, "subject.name.strategy.type": "TOPIC"},
         )
         context = SerializationContext(topic, MessageField.VALUE)
-        try:
-            # An empty message takes no bytes of its own.
-            framing = self._ask(f"registering {subject}", lambda: serialise(message(), context))
-        except SchemaRegistryError as error:
-            told = f"subject {subject}: {message.DESCRIPTOR.full_name}: {_reason(error)}"
-            if register:
-                raise RegistryError(self._error(f"{told}; give the topic another name")) from error
-            raise RegistryError(
-                f"embeddings.register_schema: false: {told}; register the schema, or set it to true"
-            ) from error
-        return bytes(framing or b"")
+        what = f"{'registering' if register else 'looking for'} {topic}-value"
+        # An empty message takes no bytes of its own.
+        return self._ask(what, lambda: serialise(message(), context)) or b""
 
-    def _fault(self, number: int) -> str:
-        """Why there is no schema of an id; empty where that is not known."""
+    def _at_hand(self, number: int) -> Callable[[bytes], object]:
+        """What reads the records of a schema; waits for the registry where it is not here.
+
+        Raises:
+            Unreadable: There is no such schema, or it can't be used.
+            RegistryError: The registry was away for `outage_s`, or refused.
+        """
+        reader = self._readers.get(number)
+        if reader is not None:
+            return reader
+        with self._fetching:
+            return self._readers.get(number) or self._fetch(number)
+
+    def _fetch(self, number: int) -> Callable[[bytes], object]:
         until, told = self._faults.get(number, (0.0, ""))
-        return told if time.monotonic() < until else ""
-
-    def _fetch(self, number: int) -> None:
+        if time.monotonic() < until:
+            raise Unreadable(told)
         try:
             reader = self._reader(number)
-        except (Unreadable, ProtocError, ValueError) as error:
+        except Unreadable as error:
             if len(self._faults) >= MOST_SCHEMAS:
                 self._faults.clear()
             self._faults[number] = time.monotonic() + UNKNOWN_S, str(error)
-            return
+            raise
         finally:
             # It would keep all that it ever saw.
             self._client.clear_caches()  # type: ignore[no-untyped-call]
         if len(self._readers) >= MOST_SCHEMAS:
             del self._readers[next(iter(self._readers))]
         self._readers[number] = reader
+        return reader
 
     def _reader(self, number: int) -> Callable[[bytes], object]:
         """What reads the records of a schema.
