@@ -89,6 +89,10 @@ class Registry:
     def __post_init__(self) -> None:
         self._client = _made(self.url, self.client)
 
+    def close(self) -> None:
+        """Let go of its connections."""
+        self._client.close()
+
     def load(self, number: int) -> None:
         """Have a schema at hand, unless there is none of this id; waits for the registry.
 
