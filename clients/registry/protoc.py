@@ -10,12 +10,14 @@ import subprocess
 import sys
 import tempfile
 from base64 import b64decode
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Final
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
 if TYPE_CHECKING:
@@ -31,7 +33,14 @@ COMPILE_S: Final = 30.0
 _MAIN: Final = "headrace.registered.proto"
 _GIVEN: Final = "given.pb"
 _MADE: Final = "made.pb"
-_IMPORT: Final = re.compile(r'^\s*import\s+(?:public\s+|weak\s+)?"([^"]+)"\s*;', re.MULTILINE)
+_PACKAGES: Final = {
+    "confluent": "confluent_kafka.schema_registry.confluent",
+    "google/type": "google.type",
+}
+_PACKAGED: Final = re.compile(rf"({'|'.join(_PACKAGES)})/([a-z_/]+)\.proto")
+_IMPORT: Final = re.compile(
+    r"""(?:^|;)\s*import\s+(?:public\s+|weak\s+)?["']([^"']+)["']""", re.MULTILINE
+)
 
 
 class ProtocError(Exception):
@@ -85,7 +94,10 @@ def message_class(file: FileDescriptor, indexes: Sequence[int]) -> type[Message]
 def _put(folder: Path, name: str, text: str, given: FileDescriptorSet) -> None:
     """Write a source text into the folder, or add a descriptor to those that are given."""
     if ";" not in text and "{" not in text:
-        file = FileDescriptorProto.FromString(b64decode(text))
+        try:
+            file = FileDescriptorProto.FromString(b64decode(text, validate=True))
+        except (ValueError, DecodeError):
+            raise ProtocError("is neither a source text nor a descriptor in base64") from None
         file.name = name
         given.file.append(file)
         return
@@ -105,13 +117,25 @@ def _installed(texts: Mapping[str, str]) -> Iterable[FileDescriptorProto]:
         name = wanted.pop()
         if name in found or name in texts or name.startswith("google/protobuf/"):
             continue
-        try:
-            file = descriptor_pool.Default().FindFileByName(name)
-        except KeyError:
-            continue  # protoc names it
-        found[name] = FileDescriptorProto.FromString(file.serialized_pb)
-        wanted += found[name].dependency
+        file = _packaged(name)
+        if file is not None:
+            found[name] = FileDescriptorProto.FromString(file.serialized_pb)
+            wanted += found[name].dependency
     return found.values()
+
+
+def _packaged(name: str) -> FileDescriptor | None:
+    """What is imported by a name, of an installed package; None where protoc is to name it."""
+    match = _PACKAGED.fullmatch(name)
+    if match is None:
+        return None
+    folder, rest = match.groups()
+    try:
+        module = import_module(f"{_PACKAGES[folder]}.{rest.replace('/', '.')}_pb2")
+    except ModuleNotFoundError:
+        return None
+    file: FileDescriptor = module.DESCRIPTOR
+    return file
 
 
 def _run(folder: Path) -> None:
