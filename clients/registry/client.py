@@ -48,6 +48,10 @@ MOST_REFERENCES: Final = 500
 UNKNOWN_S: Final = 10.0
 """How long an id that the registry did not know is not asked for again, in seconds."""
 
+_MISSING: Final = frozenset({40401, 40402, 40403})
+"""A registry's codes of a subject, a version and a schema that it has not. Any other 404 is of a
+server that is none, or of another path than the registry's: no record is to blame for that."""
+
 _AWAY: Final = frozenset({408, 429, 500, 502, 503, 504})
 _REFUSED: Final = frozenset({401, 403})
 _NUMBERS: Final = frozenset(
@@ -120,9 +124,7 @@ class Registry:
         try:
             return list(self._ask("asking for its types", self._client.get_schema_types))
         except SchemaRegistryError as error:
-            raise RegistryError(
-                self._error(f"it is no schema registry: {_reason(error)}")
-            ) from error
+            raise RegistryError(self._stranger(error)) from error
 
     def has(self, topic: str, message: type[Message]) -> bool:
         """Whether the schema of a topic's messages is there, under the topic's subject.
@@ -136,7 +138,8 @@ class Registry:
         """
         try:
             return bool(self._framing(topic, message, register=False))
-        except SchemaRegistryError:
+        except SchemaRegistryError as error:
+            self._must_be_missing(error)
             return False
 
     def framing(self, topic: str, message: type[Message], *, register: bool) -> bytes:
@@ -212,6 +215,7 @@ class Registry:
         try:
             schema = self._ask(f"schema {number}", lambda: self._client.get_schema(number))
         except SchemaRegistryError as error:
+            self._must_be_missing(error)
             raise Unreadable(f"schema {number}: the registry has none: {_reason(error)}") from error
         name = f"schema {number}{self._subjects(number)}"
         try:
@@ -261,7 +265,7 @@ class Registry:
         attempts = Retrying(
             retry=retry_if_exception_type(_UnansweredError),
             stop=stop_after_delay(self.outage_s),
-            wait=wait_exponential_jitter(initial=0.1, max=2.0, jitter=0.1),
+            wait=wait_exponential_jitter(multiplier=0.1, max=2.0, jitter=0.1),
             sleep=self.pause,
             before_sleep=report,
             reraise=True,
@@ -289,6 +293,15 @@ class Registry:
             raise
         except Exception as error:  # whatever the HTTP client and its parser have
             raise _UnansweredError(self._safe(_reason(error))) from error
+
+    def _must_be_missing(self, error: SchemaRegistryError) -> None:
+        """Raise what says something else than that there is no such schema."""
+        if error.error_code not in _MISSING:
+            raise RegistryError(self._stranger(error)) from error
+
+    def _stranger(self, error: SchemaRegistryError) -> str:
+        told = f"answers {error.http_status_code}, as no schema registry does: {_reason(error)}"
+        return self._error(f"{told}; set it to the address of one")
 
     def _error(self, told: str) -> str:
         return f"registry.url: {self.url}: {self._safe(told)}"

@@ -190,7 +190,7 @@ def test_a_message() -> None:
 
 @given(MESSAGES)
 def test_messages_are_as_in_their_json_mapping(fields: dict[str, Any]) -> None:
-    """But for 64-bit integers, which are numbers, a message is what Protobuf's own mapping gives."""
+    """But for 64-bit integers, which are numbers, a message is as in Protobuf's own mapping."""
     message = ALL(**fields)
     wanted = json_format.MessageToDict(
         message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

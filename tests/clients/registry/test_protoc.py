@@ -38,7 +38,7 @@ def test_what_comes_with_packages(schema: str) -> None:
 
 
 def test_descriptors() -> None:
-    """A schema may be a serialised descriptor, which imports one, or a source text, as it may it."""
+    """A schema may be a serialised descriptor, and so may what a source text imports."""
     assert message_class(compiled(in_base64(embedding_pb2), {}), [0]).DESCRIPTOR.full_name == (
         embedding_pb2.Embedding.DESCRIPTOR.full_name
     )
