@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -23,10 +24,9 @@ from flows.access import (
     table_of,
 )
 from flows.decoding import decoder_of
-from flows.registering import registry_of, values_of
+from flows.registering import embedding_schema, registry_of, values_of
 from flows.sampling import fit_of
 from headrace.errors import HeadraceError, UsageError
-from headrace.v1.embedding_pb2 import Embedding
 from operators.model import describe
 from operators.records import Lane
 from sinks.errors import SinkError
@@ -95,10 +95,11 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
     size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)
     yield from _broker(kafka, topics, size)
-    if registry is not None:
-        yield from _schemas(registry, settings, topics)
-    if flow == "embed" and settings.source.mapped:
-        yield _records(kafka, settings, registry, topics)
+    with nullcontext() if registry is None else closing(registry):
+        if registry is not None:
+            yield from _schemas(registry, settings, topics)
+        if flow == "embed" and settings.source.mapped:
+            yield _records(kafka, settings, registry, topics)
     yield model
     if encoder is None:
         yield Item("table", "warning", "not looked at: what fits it depends on the model")
@@ -197,7 +198,7 @@ def _schemas(registry: Registry, settings: Settings, topics: Topics) -> Iterator
 
 
 def _schema(registry: Registry, settings: Settings, name: str, topic: str) -> Item:
-    if registry.has(topic, Embedding):
+    if registry.has(topic, embedding_schema()):
         return Item(name, "ok", f"its schema is in subject {topic}-value")
     told = f"its schema is not in subject {topic}-value"
     if settings.embeddings.register_schema:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flows.access import encoder_of, max_message_bytes, tracing_of
-from flows.registering import registry_of, values_of
+from flows.registering import embedding_schema, registry_of, values_of
 from headrace.errors import HeadraceError
-from headrace.v1.embedding_pb2 import Embedding
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
 from operators.passing import PassingDecoder
@@ -251,7 +250,7 @@ class Frame:
         embeddings = self.settings.embeddings
         if self.registry is None or embeddings.encoding != "registry":
             return b""
-        return self.registry.framing(topic, Embedding, register=embeddings.register_schema)
+        return self.registry.framing(topic, embedding_schema(), register=embeddings.register_schema)
 
     def topic_sink(self, messages: Messages) -> TopicSink:
         """The sink of all lanes' transactions."""

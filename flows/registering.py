@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import headrace
 from headrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from sources.registered import RegisteredValues
 
-__all__ = ["registry_of", "values_of"]
+__all__ = ["embedding_schema", "registry_of", "values_of"]
 
 _INSTALL: Final = "pip install 'headrace[registry]'"
 
@@ -56,3 +58,9 @@ def values_of(settings: Settings, registry: Registry | None) -> RegisteredValues
     from sources.registered import RegisteredValues  # noqa: PLC0415 - what an extra installs
 
     return RegisteredValues(registry, settings.registry.key == "registry")
+
+
+def embedding_schema() -> str:
+    """The schema of embeddings, as a source text: what people read in a registry."""
+    folder = Path(next(iter(headrace.__path__))).parent
+    return (folder / "proto/headrace/v1/embedding.proto").read_text(encoding="utf-8")

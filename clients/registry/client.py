@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
-from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError
-from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
-from confluent_kafka.serialization import MessageField, SerializationContext
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
+from confluent_kafka.schema_registry.serde import SchemaId
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from clients.errors import RegistryError
@@ -29,8 +28,7 @@ from headrace.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from confluent_kafka.schema_registry import RegisteredSchema, Schema
-    from google.protobuf.message import Message
+    from confluent_kafka.schema_registry import RegisteredSchema
     from tenacity import RetryCallState
 
 __all__ = ["Registry"]
@@ -126,53 +124,55 @@ class Registry:
         except SchemaRegistryError as error:
             raise RegistryError(self._stranger(error)) from error
 
-    def has(self, topic: str, message: type[Message]) -> bool:
-        """Whether the schema of a topic's messages is there, under the topic's subject.
+    def has(self, topic: str, text: str) -> bool:
+        """Whether a schema is there, under the subject of a topic's values.
 
         Args:
             topic: The topic.
-            message: The messages' class.
+            text: The schema, a source text of Protobuf.
 
         Raises:
             RegistryError: The registry was away for `outage_s`, or refused.
         """
         try:
-            return bool(self._framing(topic, message, register=False))
+            self._registered(topic, text, self._client.lookup_schema)
         except SchemaRegistryError as error:
             self._must_be_missing(error)
             return False
+        return True
 
-    def framing(self, topic: str, message: type[Message], *, register: bool) -> bytes:
+    def framing(self, topic: str, text: str, *, register: bool) -> bytes:
         """What stands before each of a topic's messages; their schema is in the registry.
 
         Args:
             topic: The topic, whose subject is that of its values.
-            message: The messages' class.
+            text: The schema, a source text of Protobuf; messages are of the first in it.
             register: Whether to put the schema there.
 
         Raises:
             RegistryError: The schema is missing or refused, or the registry is away.
         """
+        client = self._client
+        call = client.register_schema_full_response if register else client.lookup_schema
         try:
-            return self._framing(topic, message, register=register)
+            found = self._registered(topic, text, call)
         except SchemaRegistryError as error:
-            told = f"subject {topic}-value: {message.DESCRIPTOR.full_name}: {_reason(error)}"
+            told = f"subject {topic}-value: {_reason(error)}"
             if register:
-                raise RegistryError(self._error(f"{told}; give the topic another name")) from error
+                raise RegistryError(
+                    self._error(f"{told}; the schema of embeddings must be allowed there")
+                ) from error
             raise RegistryError(
-                f"embeddings.register_schema: false: {told}; register the schema, or set it to true"
+                f"embeddings.register_schema: false: {told}; register "
+                "proto/headrace/v1/embedding.proto, or set it to true"
             ) from error
+        return SchemaId("PROTOBUF", found.schema_id, None, [0]).id_to_bytes()
 
-    def _framing(self, topic: str, message: type[Message], *, register: bool) -> bytes:
-        serialise = ProtobufSerializer(
-            message,
-            self._client,
-            {"auto.register.schemas": register, "subject.name.strategy.type": "TOPIC"},
-        )
-        context = SerializationContext(topic, MessageField.VALUE)
-        what = f"{'registering' if register else 'looking for'} {topic}-value"
-        # An empty message takes no bytes of its own.
-        return self._ask(what, lambda: serialise(message(), context)) or b""
+    def _registered(
+        self, topic: str, text: str, call: Callable[[str, Schema], RegisteredSchema]
+    ) -> RegisteredSchema:
+        subject, schema = f"{topic}-value", Schema(text, "PROTOBUF")
+        return self._ask(f"the schema of {subject}", lambda: call(subject, schema))
 
     def _at_hand(self, number: int) -> Callable[[bytes], object]:
         """What reads the records of a schema; waits for the registry where it is not here.

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
-from confluent_kafka.schema_registry import Schema
+from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 
 from clients.errors import RegistryError
-from clients.registry import Registry, Unreadable, client
+from clients.registry import Registry, Unreadable, client, schema_id
+from flows.registering import embedding_schema
 from harness.process import HOST
 from headrace.errors import UsageError
 from headrace.v1.embedding_pb2 import Embedding
-from tests.registries import NOTE_JSON, PLACE_JSON, Shelf, framed
+from tests.registries import BY_TOPIC, NOTE_JSON, PLACE_JSON, Shelf, framed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +29,6 @@ SCHEMA = {"schema": '"string"'}
 AVRO_X = b"\x02x"
 """The string x, in Avro."""
 
-OTHER = 'syntax = "proto3"; package headrace.v1; message Embedding { int32 id = 1; }'
 MISSING = (404, {"error_code": 40403, "message": "Schema 9 not found"})
 Answer = tuple[int, Any]
 
@@ -301,25 +301,31 @@ def test_schemas_that_can_not_be_used(registry: Server) -> None:
 
 def test_framing(registry: Server) -> None:
     """A topic's schema is registered once; where that is switched off it must be there."""
+    schema = embedding_schema()
     with closing(Shelf(registry)) as shelf, reading(registry.url) as own:
         topic = shelf.name
-        assert not own.has(topic, Embedding)
+        assert not own.has(topic, schema)
         with pytest.raises(RegistryError, match=r"^embeddings.register_schema: false: subject "):
-            own.framing(topic, Embedding, register=False)
-        framing = own.framing(topic, Embedding, register=True)
-        assert own.has(topic, Embedding)
-        assert own.framing(topic, Embedding, register=False) == framing
-        # Confluent's own serialiser writes the same.
-        message = Embedding(id="a", tokens=3)
-        assert shelf.proto(message) == framing + message.SerializeToString()
-        assert own.read(framing + message.SerializeToString()).id == "a"  # type: ignore[attr-defined]
+            own.framing(topic, schema, register=False)
+        framing = own.framing(topic, schema, register=True)
+        assert own.has(topic, schema)
+        assert own.framing(topic, schema, register=False) == framing
+        assert own.framing(topic, schema, register=True) == framing
+        read = ProtobufDeserializer(Embedding, BY_TOPIC, None)
+        assert read(framing + Embedding(id="a").SerializeToString()) == Embedding(id="a")
+        own.load(schema_id(framing + b"x"))
+        assert own.read(framing + Embedding(id="a").SerializeToString()).id == "a"  # type: ignore[attr-defined]
 
 
-def test_a_refused_schema(registry: Server) -> None:
-    """A subject that must stay compatible with something else tells that."""
+def test_the_schema_may_grow(registry: Server) -> None:
+    """Where versions must be compatible, a field more is allowed, another type is not."""
+    schema = embedding_schema()
+    before = schema.replace("  string metadata_json = 12;", "")
+    other = schema.replace("string id = 1", "int32 id = 1")
+    assert len({schema, before, other}) == 3
     with closing(Shelf(registry)) as shelf, reading(registry.url) as own:
-        subject = f"{shelf.name}-value"
-        shelf.client.register_schema(subject, Schema(OTHER, "PROTOBUF"))
-        shelf.client.set_compatibility(subject, "FULL")
-        with pytest.raises(RegistryError, match=f"subject {subject}: "):
-            own.framing(shelf.name, Embedding, register=True)
+        own.framing(shelf.name, before, register=True)
+        shelf.client.set_compatibility(f"{shelf.name}-value", "FULL")
+        assert own.framing(shelf.name, schema, register=True)
+        with pytest.raises(RegistryError, match=f"subject {shelf.name}-value: .* must be allowed"):
+            own.framing(shelf.name, other, register=True)
