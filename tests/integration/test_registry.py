@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
@@ -50,7 +50,8 @@ def dead_letters(pipeline: Pipeline) -> dict[bytes | None, tuple[str, str]]:
     found = {}
     servers = pipeline.broker.bootstrap_servers
     for message in read_topic(servers, pipeline.topics.dead_letters):
-        told = {name: str(value, "utf-8") for name, value in message.headers() or ()}
+        headers: Any = message.headers() or ()
+        told = {name: value.decode() for name, value in headers}
         found[message.key()] = told["headrace-error"], told["headrace-message"]
     return found
 

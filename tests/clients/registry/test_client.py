@@ -169,7 +169,7 @@ def test_an_unknown_id(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
         assert desk.asked.count(path) == 1
         desk.has(9)
         now = time.monotonic()
-        monkeypatch.setattr(client.time, "monotonic", lambda: now + client.UNKNOWN_S)
+        monkeypatch.setattr(time, "monotonic", lambda: now + client.UNKNOWN_S)
         assert registry.read(framed(9, AVRO_X)) == "x"
 
 

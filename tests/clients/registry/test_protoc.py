@@ -47,7 +47,9 @@ def test_descriptors() -> None:
         "message Two { headrace.v1.Document document = 1; }"
     )
     file = compiled(text, {"headrace/v1/document.proto": in_base64(document_pb2)})
-    assert file.message_types_by_name["Two"].fields_by_name["document"].message_type.fields
+    inner = file.message_types_by_name["Two"].fields_by_name["document"].message_type
+    assert inner is not None
+    assert inner.full_name == "headrace.v1.Document"
 
 
 def test_pools_are_apart() -> None:
