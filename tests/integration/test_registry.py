@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.broker import Broker
 
 UNKNOWN = 987_654
+SECRET = "hunter2"  # noqa: S105 - it is none
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,12 @@ def test_a_registry_that_is_killed(
     broker: Broker, mortal: Registry, shelf: Shelf, tmp_path: Path
 ) -> None:
     """What is at hand goes on, what is not waits; it ends by SIGTERM at once, and loses nothing."""
-    settings = under(mortal, REGISTRY__KEY="registry", SOURCE__TEXT="{/text}")
+    settings = under(
+        mortal,
+        REGISTRY__KEY="registry",
+        REGISTRY__CLIENT__BASIC_AUTH_USER_INFO=f"u:{SECRET}",
+        SOURCE__TEXT="{/text}",
+    )
     keys = [shelf.avro(KEY_AVRO, number) for number in range(6)]
     value = {"text": "known", "metadata": {"place": None}, "timestamp": AT}
     place = [shelf.notes_place()]
@@ -145,6 +151,7 @@ def test_a_registry_that_is_killed(
         pipeline.flow.start()
         pipeline.settle()
         assert pipeline.flow.terminate() == [0]
+    assert SECRET not in pipeline.flow.log_text()
     texts = {name: row["text"] for name, row in pipeline.rows().items()}
     assert texts == {
         **dict.fromkeys("0135", "known"),
