@@ -95,7 +95,7 @@ def test_every_kind_of_schema(
     assert "wire format" in told[b"plain"][1]
     assert f"({shelf.name}-JSONSerializer-value version 1)" in told[b"unfit"][1]
 
-    read = ProtobufDeserializer(Embedding, BY_TOPIC, shelf.client)
+    read = ProtobufDeserializer(Embedding, BY_TOPIC)
     where = SerializationContext(pipeline.topics.embeddings, MessageField.VALUE)
     seen = {
         found.id: found
