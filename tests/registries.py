@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
+from confluent_kafka.schema_registry import (
+    RegisteredSchema,
+    Schema,
+    SchemaReference,
+    SchemaRegistryClient,
+)
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from clients.registry import Unreadable, schema_id
 from clients.registry.protoc import compiled, message_class
+from clients.registry.readers import Fetched, Reader, reader_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from harness.registry import Registry
 
@@ -63,6 +71,13 @@ NOTE_JSON = """
  "properties": {"text": {"type": "string"},
    "metadata": {"type": "object", "properties": {"place": {"$ref": "place.json"}}}}}
 """
+SAMPLES = {
+    "AVRO": b"\x02\x04hi\x02\x06Ulm\x02",
+    "PROTOBUF": b"\x02\x02\x0a\x02hi\x12\x09\x0a\x05\x0a\x03Ulm\x10\x05\x1a\x02\x08\x01",
+    "JSON": b'{"text": "hi", "metadata": {"place": {"city": "Ulm"}}}',
+}
+"""A note of each kind of schema, without its frame."""
+
 AT = datetime(2026, 1, 2, 3, 4, 5, 600_000, tzinfo=UTC)
 AT_MS = 1_767_323_045_600
 
@@ -134,6 +149,43 @@ class Shelf:
     def _written(self, serialise: Any, value: Any) -> bytes:
         topic = f"{self.name}-{type(serialise).__name__}"
         return bytes(serialise(value, SerializationContext(topic, MessageField.VALUE)))
+
+
+@dataclass(frozen=True)
+class Offline:
+    """Reads notes without a registry, by the same readers: 1 is Avro, 2 Protobuf, 3 JSON."""
+
+    readers: Mapping[int, Reader]
+
+    @classmethod
+    def made(cls) -> Offline:
+        """One that has all kinds."""
+        kinds = [
+            ("AVRO", NOTE_AVRO, PLACE_AVRO, "shop.Place"),
+            ("PROTOBUF", NOTE_PROTO, PLACE_PROTO, "shop/place.proto"),
+            ("JSON", NOTE_JSON, PLACE_JSON, "place.json"),
+        ]
+        return cls(
+            {
+                number: Reader(f"schema {number}", reader_of(_fetched(*kind)))
+                for number, kind in enumerate(kinds, 1)
+            }
+        )
+
+    def read(self, data: bytes) -> object:
+        """What a record holds."""
+        reader = self.readers.get(schema_id(data))
+        if reader is None:
+            raise Unreadable("there is no such schema")
+        return reader(data)
+
+
+def _fetched(kind: str, text: str, place: str, name: str) -> Fetched:
+    references = [SchemaReference(name, "place", 1)]
+    found = RegisteredSchema(
+        subject="place", version=1, schema_id=1, guid=None, schema=Schema(place, kind)
+    )
+    return Fetched(Schema(text, kind, references), {("place", 1): found})
 
 
 def framed(number: int, data: bytes) -> bytes:

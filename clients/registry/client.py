@@ -233,7 +233,7 @@ class Registry:
         except SchemaRegistryError:
             return ""  # not every registry tells
         shown = ", ".join(f"{one.subject} version {one.version}" for one in found[:3])
-        return f" ({shown})" if shown else ""
+        return f" ({in_short(ValueError(shown))})" if shown else ""
 
     def _references(self, schema: Schema) -> dict[tuple[str, int], RegisteredSchema]:
         """All schemas that one refers to, by subject and version."""

@@ -12,7 +12,7 @@ MAGIC: Final = 0
 
 MAX_ID: Final = (1 << 31) - 1
 
-SHOWN_CHARACTERS: Final = 300
+SHOWN_CHARACTERS: Final = 150
 """Of what a deserialiser says: it goes into a header of the dead letter."""
 
 _FRAME: Final = Struct(">bI")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -12,7 +12,18 @@ from operators.judging import Rejected
 from operators.mapping import MappedDecoder, Plan
 from operators.records import Kind, Lane, RecordBatch
 from sources.registered import RegisteredValues
-from tests.registries import AT, AT_MS, KEY_AVRO, NOTE_AVRO, NOTE_JSON, PLACE_JSON, Shelf, framed
+from tests.registries import (
+    AT,
+    AT_MS,
+    KEY_AVRO,
+    NOTE_AVRO,
+    NOTE_JSON,
+    PLACE_JSON,
+    SAMPLES,
+    Offline,
+    Shelf,
+    framed,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,6 +79,14 @@ def test_the_own_form(values: RegisteredValues, shelf: Shelf) -> None:
     assert stars == {"avro": (None,), "avro2": (5,), "proto": (1 << 40,), "json": (None,)}
     times = {name: one.event_time for name, one in notes.items()}
     assert times == {"avro": AT_MS, "avro2": AT_MS, "proto": AT_MS, "json": 7}
+
+
+def test_samples_are_notes() -> None:
+    """What the fuzzer begins with is read, by each kind of schema."""
+    values = RegisteredValues(cast("Registry", Offline.made()))
+    for number, sample in enumerate(SAMPLES.values(), 1):
+        found = decoded(values, framed(number, sample))
+        assert (found.text, found.rest) == ("hi", '{"place":{"city":"Ulm"}}')
 
 
 def test_a_null_is_nothing(values: RegisteredValues, shelf: Shelf) -> None:
