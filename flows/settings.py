@@ -126,7 +126,8 @@ class KafkaSettings(_Section):
         120.0,
         gt=0,
         le=86_400,
-        description="Seconds that the broker may be away before the flow ends.",
+        description="Seconds that the broker, or the schema registry, may be away before the flow "
+        "ends.",
     )
 
 
