@@ -14,10 +14,10 @@ WORKDIR /src
 # Dependencies change less often than the code: a layer of their own.
 COPY pyproject.toml uv.lock ./
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --frozen --no-install-project --extra openvino
+    uv sync --frozen --no-install-project --extra openvino --extra registry
 COPY . .
 RUN --mount=type=cache,target=/root/.cache/uv \
-    uv sync --frozen --no-editable --extra openvino
+    uv sync --frozen --no-editable --extra openvino --extra registry
 
 FROM build AS model
 # A model with `onnx/model.onnx` on the hub, as sentence-transformers' own have: no torch here. For

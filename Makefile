@@ -88,7 +88,7 @@ sbom: bill ## list what runs, with versions and hashes: build/sbom.json, build/s
 		|| { cat build/mvn.log; exit 1; }
 
 bill: $(UV_DONE)
-	@$(UV) export --frozen --quiet --no-dev --extra openvino \
+	@$(UV) export --frozen --quiet --no-dev --extra openvino --extra registry \
 		--preview-features sbom-export --format cyclonedx1.5 --output-file $(SBOM)
 
 clean: ## remove what was built and installed; data/ stays

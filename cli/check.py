@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
@@ -11,7 +12,7 @@ from confluent_kafka.admin._config import ConfigResource
 
 from cli.broker import connect, resource_settings
 from cli.output import emit, say
-from clients.errors import BrokerError
+from clients.errors import BrokerError, RegistryError
 from clients.kafka import CALL_TIMEOUT_S
 from flows.access import (
     embedding_topics,
@@ -23,6 +24,7 @@ from flows.access import (
     table_of,
 )
 from flows.decoding import decoder_of
+from flows.registering import embedding_schema, registry_of, values_of
 from flows.sampling import fit_of
 from headrace.errors import HeadraceError, UsageError
 from operators.model import describe
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from clients.kafka import KafkaConfig
+    from clients.registry import Registry
     from flows.access import Topics
     from flows.settings import Settings
     from operators.model import Encoder
@@ -83,6 +86,7 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     try:
         settings = load()
         kafka = connect(settings)
+        registry = registry_of(settings, kafka.outage_s)
     except HeadraceError as error:
         yield Item("settings", "problem", str(error))
         return
@@ -91,8 +95,11 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
     size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)
     yield from _broker(kafka, topics, size)
-    if flow == "embed" and settings.source.mapped:
-        yield _records(kafka, settings, topics)
+    with nullcontext() if registry is None else closing(registry):
+        if registry is not None:
+            yield from _schemas(registry, settings, topics)
+        if flow == "embed" and settings.source.mapped:
+            yield _records(kafka, settings, registry, topics)
     yield model
     if encoder is None:
         yield Item("table", "warning", "not looked at: what fits it depends on the model")
@@ -178,12 +185,35 @@ def _unfit(setting: str, held: dict[str, str], size: int) -> Iterator[tuple[str,
         )
 
 
-def _records(kafka: KafkaConfig, settings: Settings, topics: Topics) -> Item:
+def _schemas(registry: Registry, settings: Settings, topics: Topics) -> Iterator[Item]:
+    """The schema registry, and the schema of each topic of embeddings in it."""
+    try:
+        yield Item("registry", "ok", f"{', '.join(sorted(registry.types()))} at {registry.url}")
+        if settings.embeddings.encoding == "registry":
+            for setting, topic in topics.outputs:
+                if setting != "dead_letters.topic":
+                    yield _schema(registry, settings, f"{setting} {topic}", topic)
+    except RegistryError as error:
+        yield Item("registry", "problem", str(error))
+
+
+def _schema(registry: Registry, settings: Settings, name: str, topic: str) -> Item:
+    if registry.has(topic, embedding_schema()):
+        return Item(name, "ok", f"its schema is in subject {topic}-value")
+    told = f"its schema is not in subject {topic}-value"
+    if settings.embeddings.register_schema:
+        return Item(name, "ok", f"{told} yet; the flow will put it there")
+    return Item(name, "problem", f"{told}; register it, or set embeddings.register_schema to true")
+
+
+def _records(
+    kafka: KafkaConfig, settings: Settings, registry: Registry | None, topics: Topics
+) -> Item:
     """Whether the newest records of the source are what the mapping says."""
     try:
         found = kafka.partitions({topic for _, topic in topics.sources})
         lanes = [Lane(topic, one) for topic in sorted(found) for one in found[topic]]
-        fit = fit_of(kafka, lanes, decoder_of(settings))
+        fit = fit_of(kafka, lanes, decoder_of(settings, values_of(settings, registry)))
     except HeadraceError as error:
         return Item("records", "problem", str(error))
     if not fit.records:

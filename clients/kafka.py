@@ -32,7 +32,16 @@ if TYPE_CHECKING:
     from confluent_kafka.admin._topic import TopicDescription
     from tenacity import RetryCallState
 
-__all__ = ["AWAY", "CALL_TIMEOUT_S", "KafkaConfig", "Option", "is_away", "reason"]
+__all__ = [
+    "AWAY",
+    "CALL_TIMEOUT_S",
+    "REPORT_S",
+    "KafkaConfig",
+    "Option",
+    "is_away",
+    "reason",
+    "without_values",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -355,10 +364,10 @@ def _made(client: Callable[..., Client], config: Mapping[str, Any]) -> Client:
     try:
         return client(dict(config), logger=logging.getLogger("librdkafka"))
     except (KafkaException, ValueError) as error:
-        raise UsageError(f"kafka.client: {_without_values(reason(error), config)}") from error
+        raise UsageError(f"kafka.client: {without_values(reason(error), config)}") from error
 
 
-def _without_values(text: str, config: Mapping[str, Any]) -> str:
+def without_values(text: str, config: Mapping[str, Any]) -> str:
     """The text without anything that an option was set to, which may be a secret."""
     for value in config.values():
         if isinstance(value, str) and len(value) > 3:

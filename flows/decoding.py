@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from headrace.errors import UsageError
 from operators.documents import Decoder
 from operators.mapping import Field, MappedDecoder, Plan
+from operators.values import JsonValues
 
 if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.decoding import RowDecoder
+    from operators.values import Values
 
 __all__ = ["decoder_of", "own_form", "plan_of"]
 
@@ -34,16 +36,20 @@ def plan_of(settings: Settings) -> Plan | None:
     )
 
 
-def decoder_of(settings: Settings) -> RowDecoder:
+def decoder_of(settings: Settings, values: Values | None = None) -> RowDecoder:
     """What makes documents of records.
+
+    Args:
+        settings: The settings.
+        values: Reads keys and values; None where they are JSON.
 
     Raises:
         UsageError: A pointer or an expression of the mapping is none.
     """
     plan, most = plan_of(settings), settings.source.max_record_bytes
     if plan is None:
-        return Decoder(settings.columns, most)
-    return MappedDecoder(settings.columns, most, plan=plan)
+        return Decoder(settings.columns, most, values=values)
+    return MappedDecoder(settings.columns, most, plan=plan, values=values or JsonValues())
 
 
 def own_form(settings: Settings, what: str) -> Decoder:
@@ -56,6 +62,11 @@ def own_form(settings: Settings, what: str) -> Decoder:
     Raises:
         UsageError: The flow reads others.
     """
+    if settings.source.encoding == "registry":
+        raise UsageError(
+            f"source.encoding: registry: {what} writes JSON, and the flow is set to read records "
+            "of a registry's schemas; unset source.encoding, or write the records yourself"
+        )
     if settings.source.mapped:
         raise UsageError(
             f"source.text: {what} writes Headrace's own form of records, and the flow is set to "

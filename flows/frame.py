@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from flows.access import encoder_of, max_message_bytes, tracing_of
+from flows.registering import embedding_schema, registry_of, values_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, StateLimits
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from confluent_kafka import Consumer
 
     from clients.kafka import KafkaConfig
+    from clients.registry import Registry
     from flows.access import Topics
     from flows.settings import Settings
     from operators.model import Encoder
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from sinks.messages import Messages
     from sinks.store import TableStore
     from sources.kafka import Model
+    from sources.registered import RegisteredValues
     from telemetry.spans import Spans
 
 __all__ = [
@@ -97,6 +100,7 @@ class Frame:
         watchdog: Watches commits.
         shutdown: Whether to end.
         guard: Knows what is in native code's hands; None where that is switched off.
+        registry: The schema registry; None where none is wanted.
     """
 
     settings: Settings
@@ -112,32 +116,62 @@ class Frame:
     spans: Spans = NO_SPANS
     shutdown: Shutdown = field(default_factory=Shutdown)
     guard: PoisonGuard | None = None
+    registry: Registry | None = None
 
     @property
     def is_fresh(self) -> bool:
         """Whether the group has committed nothing yet."""
         return not _Committed(self.kafka)([lane.key for lane in self.lanes])
 
+    @cached_property
+    def values(self) -> RegisteredValues | None:
+        """What reads records by a registry's schemas; None where they are no such."""
+        return values_of(self.settings, self.registry)
+
     def decoder(
         self, decode: Callable[[RecordBatch], DocumentBatch]
     ) -> Callable[[RecordBatch], DocumentBatch]:
         """The step that decodes records, once those have been tried that may end the process.
 
+        Schemas are fetched ahead of what is guarded: a process that is killed while it waits for a
+        registry did not die of a record.
+
         Raises:
             HeadraceError: They can't be tried.
         """
         if self.guard is None:
-            return self.spans.decoding(PassingDecoder(decode, self.metrics))
+            return self._after_schemas(self.spans.decoding(PassingDecoder(decode, self.metrics)))
         self.guard.try_suspects(
             {lane.key for lane in self.lanes},
-            lambda lane, start, end: read_again(self.kafka, Lane.parse(lane), start, end),
+            self._suspects,
             lambda batch: self._attempt(decode, batch),
             lambda: self.encoder.encode([CONTROL]),
             lambda: self.shutdown.asked,
         )
         most = self.settings.source.max_record_bytes
         guarded = GuardedDecoder(decode, self.guard, most)
-        return self.spans.decoding(PassingDecoder(guarded, self.metrics))
+        return self._after_schemas(self.spans.decoding(PassingDecoder(guarded, self.metrics)))
+
+    def _suspects(self, lane: str, start: int, end: int) -> Iterator[RecordBatch]:
+        """The records of a lane again, their schemas at hand."""
+        for batch in read_again(self.kafka, Lane.parse(lane), start, end):
+            if self.values is not None:
+                self.values.ahead(batch)
+            yield batch
+
+    def _after_schemas(
+        self, decode: Callable[[RecordBatch], DocumentBatch]
+    ) -> Callable[[RecordBatch], DocumentBatch]:
+        """A step that decodes records once their schemas are at hand."""
+        values = self.values
+        if values is None:
+            return decode
+
+        def step(batch: RecordBatch) -> DocumentBatch:
+            values.ahead(batch)
+            return decode(batch)
+
+        return ending(step)
 
     def guarded(
         self, step: Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]
@@ -208,7 +242,15 @@ class Frame:
             settings.embeddings.dtype,
             encoder.name,
             encoder.fingerprint,
+            self._framing(topic),
         )
+
+    def _framing(self, topic: str) -> bytes:
+        """What stands before each of a topic's embeddings; nothing but under a registry."""
+        embeddings = self.settings.embeddings
+        if self.registry is None or embeddings.encoding != "registry":
+            return b""
+        return self.registry.framing(topic, embedding_schema(), register=embeddings.register_schema)
 
     def topic_sink(self, messages: Messages) -> TopicSink:
         """The sink of all lanes' transactions."""
@@ -319,6 +361,11 @@ def frame_of(
         probes.serve(host, int(port) + launch.process, metrics.registry, paths)
         health.watch()
     spans = tracing_of(settings, kafka.application_id) or NO_SPANS
+    registry = registry_of(
+        settings,
+        pause=lambda seconds: shutdown.wait(seconds, "the schema registry"),
+        told=health.registry_away,
+    )
     return Frame(
         settings,
         kafka,
@@ -333,6 +380,7 @@ def frame_of(
         spans,
         shutdown=shutdown,
         guard=guard,
+        registry=registry,
     )
 
 

@@ -84,7 +84,7 @@ def embedding_parts() -> EmbeddingParts:
         lambda encoder: {"table": table_of(settings, encoder)},
     )
     frame.shutdown.on_signals()
-    decode = decoder_of(settings)
+    decode = decoder_of(settings, frame.values)
     if settings.source.mapped:
         check_fit(fit_of(frame.kafka, frame.lanes, decode), fresh=frame.is_fresh)
     # Of one topic a document stays in the lane of its key; else another may have written it.

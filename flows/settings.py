@@ -39,8 +39,11 @@ DEFAULT_FILE: Final = "headrace.toml"
 MIN_KEY_BYTES: Final = 32
 """As RFC 7518 asks of a key of HS256: as many as the hash has."""
 
-SECRET: Final = ("kafka.client", "auth.jwt_key")
+SECRET: Final = ("kafka.client", "registry.client", "registry.url", "auth.jwt_key")
 """Settings whose values are in no error."""
+
+CLIENTS: Final = frozenset({("kafka", "client"), ("registry", "client")})
+"""Settings that hold options by the names that a library has for them."""
 
 FILE_OPTIONS: Final = frozenset(
     {
@@ -85,6 +88,16 @@ def _from_list(value: object) -> object:
     return value
 
 
+def _clients(section: str) -> BeforeValidator:
+    """Options of a library's client, as a file or the environment holds them."""
+
+    def flat(value: object) -> object:
+        value = _from_json(value)
+        return dict(_client_options(section, value)) if isinstance(value, dict) else value
+
+    return BeforeValidator(flat)
+
+
 TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,200}$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -103,7 +116,7 @@ class KafkaSettings(_Section):
         "headrace",
         description="Consumer group of the committed offsets, prefix of the transactional ids.",
     )
-    client: Annotated[dict[str, str], BeforeValidator(_from_json)] = Field(
+    client: Annotated[dict[str, str], _clients("kafka.client")] = Field(
         {},
         description="Passed to librdkafka as is (TLS, SASL); a secret also from a file, its name "
         "followed by `_file`.",
@@ -113,14 +126,44 @@ class KafkaSettings(_Section):
         120.0,
         gt=0,
         le=86_400,
-        description="Seconds that the broker may be away before the flow ends.",
+        description="Seconds that the broker, or the schema registry, may be away before the flow "
+        "ends.",
     )
 
-    @field_validator("client", mode="before")
+
+class RegistrySettings(_Section):
+    """The schema registry."""
+
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s,]+(,https?://[^\s,]+)*)?$")] = Field(
+        "",
+        description="Where it is, as Confluent's clients take it; several with commas between. "
+        "Empty: there is none.",
+    )
+    client: Annotated[dict[str, str], _clients("registry.client")] = Field(
+        {},
+        description="Passed to Confluent's client as is (login, TLS); a secret also from a file, "
+        "its name followed by `_file`.",
+        repr=False,
+    )
+    key: Literal["text", "registry"] = Field(
+        "text",
+        description="How keys are written where `source.encoding` is `registry`: as UTF-8, or by a "
+        "schema, too.",
+    )
+
+    @field_validator("url")
     @classmethod
-    def _flat(cls, value: object) -> object:
-        value = _from_json(value)
-        return dict(_client_options(value)) if isinstance(value, dict) else value
+    def _open(cls, url: str) -> str:
+        if any(urlsplit(one).username is not None for one in url.split(",")):
+            raise ValueError("holds a login; set registry.client.basic.auth.user.info instead")
+        return url
+
+    @field_validator("client")
+    @classmethod
+    def _apart(cls, client: dict[str, str]) -> dict[str, str]:
+        if "url" in client:
+            raise ValueError("has a url; set registry.url instead")
+        return client
 
 
 class FieldSettings(_Section):
@@ -147,6 +190,12 @@ def _from_pointers(value: object) -> object:
 
 class SourceSettings(_Section):
     """What is read."""
+
+    encoding: Literal["json", "registry"] = Field(
+        "json",
+        description="What values are: JSON (or Protobuf, where a record's header says so), or "
+        "written by a schema of the registry.",
+    )
 
     topics: Annotated[tuple[TopicName, ...], BeforeValidator(_from_list)] = Field(
         ("documents",), min_length=1, description="The topics that hold documents."
@@ -242,6 +291,14 @@ class EmbeddingsSettings(_Section):
     compression: Literal["lz4", "zstd", "none"] = Field("lz4", description="Of the topic.")
     dtype: Literal["float32", "float16"] = Field(
         "float32", description="How a vector's numbers are stored in the topic."
+    )
+    encoding: Literal["protobuf", "registry"] = Field(
+        "protobuf",
+        description="Whether a value is the message alone, or in the registry's wire format.",
+    )
+    register_schema: bool = Field(
+        default=True,
+        description="Whether the flow puts the schema into the registry; else it must be there.",
     )
 
 
@@ -592,6 +649,7 @@ class Settings(_Section):
     """All settings."""
 
     kafka: KafkaSettings = Field(default_factory=KafkaSettings)
+    registry: RegistrySettings = Field(default_factory=RegistrySettings)
     source: SourceSettings = Field(default_factory=SourceSettings)
     embeddings: EmbeddingsSettings = Field(default_factory=EmbeddingsSettings)
     dead_letters: DeadLettersSettings = Field(default_factory=DeadLettersSettings)
@@ -632,6 +690,19 @@ class Settings(_Section):
                 f"serve.host: {host}: only a loopback address is open to all; set auth.jwt_key or "
                 "auth.jwks_url"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _registered(self) -> Settings:
+        users = {
+            "source.encoding": self.source.encoding,
+            "embeddings.encoding": self.embeddings.encoding,
+        }
+        for name, encoding in users.items():
+            if encoding == "registry" and not self.registry.url:
+                raise ValueError(
+                    f"{name}: registry: needs the registry's address; set registry.url"
+                )
         return self
 
     @model_validator(mode="after")
@@ -693,7 +764,7 @@ def _from_file(environ: Mapping[str, str], folder: Path) -> dict[str, Any]:
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[list[str], str]]:
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
-            # At most three parts: what follows kafka.client is librdkafka's name.
+            # At most three parts: what follows kafka.client or registry.client is a library's name.
             yield variable[len(PREFIX) :].lower().split("__", 2), environ[variable]
 
 
@@ -707,7 +778,7 @@ def _set(given: dict[str, Any], path: list[str], value: str) -> None:
             raise UsageError(f"{'.'.join(path)}: {name} is no section")
         section = inner
     name = path[-1]
-    section[name.replace("_", ".") if path[:2] == ["kafka", "client"] else name] = value
+    section[name.replace("_", ".") if tuple(path[:2]) in CLIENTS else name] = value
 
 
 def _section(path: list[str], text: str) -> object:
@@ -718,14 +789,16 @@ def _section(path: list[str], text: str) -> object:
         raise UsageError(f"{'.'.join(path[:-1])}: not JSON: {error}") from None
 
 
-def _client_options(given: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Librdkafka's options; what ends in `file` is read from the file that it names."""
+def _client_options(
+    section: str, given: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    """A library's options; what ends in `file` is read from the file that it names."""
     for name, value in given.items():
         full = f"{prefix}{name}"
         if isinstance(value, dict):
-            yield from _client_options(value, f"{full}.")
+            yield from _client_options(section, value, f"{full}.")
         elif full.endswith(("_file", ".file")) and full not in FILE_OPTIONS:
-            yield full[: -len("_file")], _secret(full, str(value))
+            yield full[: -len("_file")], _secret(f"{section}.{full}", str(value))
         else:
             yield full, str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -734,7 +807,7 @@ def _secret(name: str, path: str) -> str:
     try:
         return Path(path).read_text().strip()
     except OSError as error:
-        raise ValueError(f"kafka.client.{name}: {path}: {error.strerror}") from error
+        raise ValueError(f"{name}: {path}: {error.strerror}") from error
 
 
 def _told(error: ValidationError) -> str:
@@ -744,7 +817,8 @@ def _told(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
     message = fault["msg"].removeprefix("Value error, ")
-    if message.startswith(("serve.", "auth.", "recommend.", "source.", "table.columns:")):
+    own = ("serve.", "auth.", "recommend.", "source.", "embeddings.", "table.columns:")
+    if message.startswith(own):
         return message
     if "." not in name or name.startswith(SECRET):
         return message if name == "settings" else f"{name}: {message}"

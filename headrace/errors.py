@@ -4,6 +4,7 @@
 HeadraceError                 a job that can't be done; exit code 1
 ├── UsageError                a wrong setting or argument; exit code 2
 ├── clients.BrokerError
+├── clients.RegistryError
 ├── operators.model.ModelError
 ├── sources.SourceError
 ├── sinks.SinkError

@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from operators.judging import parse_json
+from operators.judging import key_identity, parse_json
 
 __all__ = ["JsonValues", "Values"]
 
 
 class Values(Protocol):
     """Reads keys and values of records: objects, arrays, strings, numbers, as JSON has them."""
+
+    def identity(self, key: bytes | None) -> str:
+        """The document's id, where the whole key is that.
+
+        Raises:
+            Rejected: It is none.
+        """
 
     def key(self, data: bytes) -> object:
         """What a key holds.
@@ -31,6 +38,14 @@ class Values(Protocol):
 @dataclass(frozen=True)
 class JsonValues:
     """Records that are JSON."""
+
+    def identity(self, key: bytes | None) -> str:
+        """The document's id, where the whole key is that: as it is, and no JSON.
+
+        Raises:
+            Rejected: It is none.
+        """
+        return key_identity(key, "document")
 
     def key(self, data: bytes) -> object:
         """What a key holds.

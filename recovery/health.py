@@ -58,8 +58,9 @@ class FlowHealth:
     """How one process of a flow is; it speaks for itself and its lanes.
 
     Stalled means: lanes have records to read or in flight, and for longer than a limit none of
-    them has come on in the slowest of its sinks. Time while the broker is away does not count, nor
-    time in which the process itself was stopped, nor its start.
+    them has come on in the slowest of its sinks. Time while the broker or the
+    schema registry is away does not count, nor time in which the process itself was stopped, nor
+    its start.
 
     Args:
         board: The sinks' progress.
@@ -96,6 +97,7 @@ class FlowHealth:
         self._lanes: dict[str, _Seen | None] = {}
         self._written: dict[str, int] = {}
         self._away = False
+        self._unregistered = False
         self._open = False
         self._ending = False
         self._stuck_s = 0.0
@@ -138,6 +140,10 @@ class FlowHealth:
         """Whether the broker is away, as far as is known."""
         self._away = away
 
+    def registry_away(self, away: bool) -> None:
+        """Whether a worker waits for the schema registry."""
+        self._unregistered = away
+
     def live(self) -> Answer:
         """Well unless the flow is stalled."""
         reason = self._reason
@@ -169,7 +175,7 @@ class FlowHealth:
         written = {lane: self._board.written(lane) for lane in list(self._lanes)}
         moved, self._written = written != self._written, written
         waiting = self._waiting(now)
-        if moved or not waiting or self._away or not self._open:
+        if moved or not waiting or self._away or self._unregistered or not self._open:
             self._stuck_s = 0.0
         else:
             self._stuck_s += passed
@@ -228,6 +234,8 @@ class FlowHealth:
             return "the flow is ending"
         if self._away:
             return f"kafka.bootstrap_servers: {self._broker}: away"
+        if self._unregistered:
+            return "registry.url: the schema registry is away"
         if not self._lanes:
             # More workers than lanes: this one stands by.
             waits = self._began is None or self._clock() - self._began < NO_LANES_S

@@ -107,6 +107,7 @@ class MessageEncoder:
         dtype: How a vector's numbers are stored.
         model_name: The model's name.
         fingerprint: The model's fingerprint.
+        framing: What stands before each embedding, where a schema registry wants that.
     """
 
     embeddings: str
@@ -114,6 +115,7 @@ class MessageEncoder:
     dtype: Literal["float32", "float16"]
     model_name: str
     fingerprint: str
+    framing: bytes = b""
 
     def records(self, batch: OutcomeBatch) -> Iterator[OutputRecord]:
         """One record for each outcome, in the batch's order."""
@@ -137,6 +139,7 @@ class MessageEncoder:
         source = Source(topic=batch.lane.topic, partition=batch.lane.partition)
         message = Embedding(embedded_at_ms=batch.embedded_at, source=source)
         source, serialise, parts = message.source, message.SerializeToString, self._parts
+        framing = self.framing
         columns = zip(
             batch.offsets,
             batch.ids,
@@ -155,7 +158,7 @@ class MessageEncoder:
             message.metadata_json = metadata or ""
             # Serialised messages behind one another are one message: Protobuf's own rule, which
             # saves copying the vector into a message and out of it again.
-            yield b"".join((serialise(), *parts(encoded)))
+            yield b"".join((framing, serialise(), *parts(encoded)))
 
     def _dead_letter(self, source: tuple[str, bytes], dead: DeadLetter) -> OutputRecord:
         headers: OutputHeaders = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from operators.judging import identity_of, key_identity, reject
+from operators.judging import identity_of, reject
 from operators.mapping.convert import convert
 from operators.mapping.expression import Expression
 from operators.mapping.markup import MARKUP
@@ -108,7 +108,7 @@ class Places:
             Rejected: There is none.
         """
         if self._identity is None:
-            return key_identity(key, "document")
+            return self._values.identity(key)
         if self._in_key:
             if key is None:
                 reject("missing_key", f"the record has no key, and the id is in it ({ID})")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from operators.judging import MAX_TIME_MS, MIN_TIME_MS, kind_of, reject, shown
-
-if TYPE_CHECKING:
-    from operators.mapping.pointer import Pointer
 
 __all__ = ["time_ms"]
 
@@ -23,20 +20,20 @@ LARGEST: Final = 1e30
 """Beyond every time; so large an integer need not fit a float."""
 
 
-def time_ms(found: object, pointer: Pointer) -> int:
+def time_ms(found: object, place: object) -> int:
     """A time in milliseconds since 1970; one without a zone is UTC.
 
     Raises:
         Rejected: It is none, or outside the years 1 to 9999.
     """
     if isinstance(found, str):
-        milliseconds = _parsed(found, pointer)
+        milliseconds = _parsed(found, place)
     elif isinstance(found, int | float) and not isinstance(found, bool):
         milliseconds = _counted(found)
     else:
-        reject("bad_schema", f"{pointer}: must be a number or ISO 8601, is {kind_of(found)}")
+        reject("bad_schema", f"{place}: must be a number or ISO 8601, is {kind_of(found)}")
     if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
-        reject("bad_schema", f"{pointer}: is outside the years 1 to 9999: {shown(found)}")
+        reject("bad_schema", f"{place}: is outside the years 1 to 9999: {shown(found)}")
     return round(milliseconds)
 
 
@@ -48,11 +45,11 @@ def _counted(number: float) -> float:
     return number * NANOSECONDS if size < LARGEST else math.inf
 
 
-def _parsed(text: str, pointer: Pointer) -> float:
+def _parsed(text: str, place: object) -> float:
     if text.isascii() and text.removeprefix("-").isdigit() and len(text) > len("20261129"):
         return _counted(float(text))
     try:
         time = datetime.fromisoformat(text)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() * 1000
     except (ValueError, OverflowError):
-        reject("bad_schema", f"{pointer}: is no ISO 8601 time: {shown(text)}")
+        reject("bad_schema", f"{place}: is no ISO 8601 time: {shown(text)}")

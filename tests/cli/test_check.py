@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.broker import Broker
+    from harness.registry import Registry
     from tests.cli.conftest import World
 
 pytestmark = pytest.mark.kafka
@@ -120,3 +121,27 @@ def test_wrong_setting() -> None:
     done = headrace({"HEADRACE_NO__SUCH": "1"}, "check")
     assert done.code == 1
     assert done.out.startswith("problem  settings: no")
+
+
+def test_a_schema_registry(fresh: dict[str, str], registry: Registry) -> None:
+    """It is reached, and what is missing in it is told; so is one that is away."""
+    assert headrace(fresh, "topics", "create").code == 0
+    env = {
+        **fresh,
+        "HEADRACE_REGISTRY__URL": registry.url,
+        "HEADRACE_SOURCE__ENCODING": "registry",
+        "HEADRACE_EMBEDDINGS__ENCODING": "registry",
+    }
+    done = headrace(env, "check")
+    assert done.code == 0, done.out
+    assert f"registry: AVRO, JSON, PROTOBUF at {registry.url}" in done.out
+    assert "the flow will put it there" in done.out
+    done = headrace({**env, "HEADRACE_EMBEDDINGS__REGISTER_SCHEMA": "false"}, "check")
+    assert done.code == 1
+    assert "register it, or set embeddings.register_schema to true" in done.out
+    away = f"http://{HOST}:{free_port()}"
+    done = headrace(
+        {**env, "HEADRACE_REGISTRY__URL": away, "HEADRACE_KAFKA__OUTAGE_S": "2"}, "check"
+    )
+    assert done.code == 1
+    assert f"registry: registry.url: {away}: asking for its types: no answer for 2 s" in done.out

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from flows import access
+from flows.decoding import own_form
 from flows.settings import FIXED_COLUMNS, Settings, load
 from headrace.errors import UsageError
 from operators.columns import COLUMN_TYPES
@@ -364,3 +365,41 @@ def test_message_limit_takes_the_largest_record() -> None:
     settings = read(given(SOURCE__MAX_RECORD_BYTES="5000000", MODEL__MAX_CHUNKS="100"))
     assert access.max_message_bytes(settings, 384) >= 5_000_000 + 100 * 384 * 4
     assert access.max_message_bytes(read({}), 384) == 1_000_000
+
+
+def test_a_registry_is_named_where_it_is_wanted() -> None:
+    """What is read or written under a registry wants its address; a login in that is refused."""
+    for name in ("SOURCE__ENCODING", "EMBEDDINGS__ENCODING"):
+        assert refused(given(**{name: "registry"})).endswith("set registry.url")
+        assert read(given(**{name: "registry", "REGISTRY__URL": "https://r:1/x,http://s"}))
+    for url in ("registry:8081", "https://a b", f"https://u:{SECRET}@r", f"https://u:{SECRET} @r"):
+        told = refused(given(REGISTRY__URL=url))
+        assert told.startswith("registry.url: ")
+        assert SECRET not in told
+
+
+def test_options_of_the_registrys_client(tmp_path: Path) -> None:
+    """They are named and hidden as the broker's are, secrets from files among them."""
+    (tmp_path / "login").write_text(f"u:{SECRET}\n")
+    environ = given(
+        REGISTRY__CLIENT__SSL_CA_LOCATION="/ca",
+        REGISTRY__CLIENT__BASIC_AUTH_USER_INFO_FILE=str(tmp_path / "login"),
+    )
+    settings = read(environ)
+    wanted = {"ssl.ca.location": "/ca", "basic.auth.user.info": f"u:{SECRET}"}
+    assert settings.registry.client == wanted
+    assert SECRET not in f"{settings!r} {settings}"
+    (tmp_path / "headrace.toml").write_text(
+        f"[registry.client]\nbasic.auth.user.info = 'u:{SECRET}'\nssl.ca.location = '/ca'\n"
+    )
+    assert read({}, tmp_path).registry.client == wanted
+    assert refused(given(REGISTRY__CLIENT__URL="http://x")).endswith("set registry.url instead")
+    gone = refused(given(REGISTRY__CLIENT__BASIC_AUTH_USER_INFO_FILE="/gone"))
+    assert gone.startswith("registry.client")
+
+
+def test_what_writes_json_refuses_a_registry() -> None:
+    """The commands and services that write JSON say so where the flow reads something else."""
+    settings = read(given(SOURCE__ENCODING="registry", REGISTRY__URL="http://r"))
+    with pytest.raises(UsageError, match=r"^source.encoding: registry: headrace load writes JSON"):
+        own_form(settings, "headrace load")

@@ -29,8 +29,10 @@ from sinks.errors import FilterError, SinkError
 from sinks.filters import predicate
 from sinks.messages import MessageEncoder
 from sinks.store import Fence
+from sources.registered import RegisteredValues
 from tests.fuzz.loop import Target
 from tests.fuzz.mutations import accidents, json_texts, protobuf
+from tests.registries import SAMPLES, Offline, framed
 from tests.samples import COLUMNS, encoded
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from hypothesis.strategies import SearchStrategy
 
+    from clients.registry import Registry
     from headrace.errors import HeadraceError
     from operators.records import Headers
     from serving.records import Record
@@ -453,9 +456,20 @@ def _decoding(
     return Target(name, _records(values, *headers), _value_varied, check)
 
 
+_notes: Final = st.one_of(
+    st.sampled_from([framed(n, note) for n, note in enumerate(SAMPLES.values(), 1)]),
+    st.builds(framed, st.integers(0, 4), st.binary(max_size=40)),
+    _documents.map(partial(framed, 3)),
+    st.binary(max_size=8),
+)
+REGISTERED: Final = Decoder(
+    COLUMNS, MOST, values=RegisteredValues(cast("Registry", Offline.made()))
+)
+
 TARGETS: Final[Mapping[str, Target]] = {
     target.name: target
     for target in (
+        _decoding("documents-registered", "documents", _notes, REGISTERED),
         _decoding("documents-json", "documents", _documents | _typed_documents, DECODER),
         _decoding(
             "documents-protobuf",

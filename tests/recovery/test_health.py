@@ -273,3 +273,21 @@ def test_its_thread_looks_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert thread is not None
     thread.join(5)
     assert not thread.is_alive()
+
+
+def test_a_schema_registry_that_is_away_is_none() -> None:
+    """As little is that the flow's fault: it lives, and is not ready."""
+    flow = Flow()
+    flow.open(LANE)
+    flow.health.registry_away(away=True)
+    flow.goes_on(60, lane=(3, 3))
+    assert not flow.is_stalled()
+    ready = flow.health.ready()
+    assert (ready.well, ready.told["reason"]) == (
+        False,
+        "registry.url: the schema registry is away",
+    )
+    flow.health.registry_away(away=False)
+    assert flow.health.ready().well
+    flow.goes_on(14, lane=(3, 3))
+    assert flow.is_stalled()

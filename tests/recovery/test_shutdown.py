@@ -49,3 +49,25 @@ def test_somebody_is_told() -> None:
     assert told == []
     shutdown.ask()
     assert told
+
+
+def test_a_wait_ends_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that waits for what is away ends the process once that is asked for."""
+    ended: list[tuple[str, int]] = []
+
+    class EndedError(Exception):
+        """The process has ended."""
+
+    def end(message: str, code: int) -> None:
+        ended.append((message, code))
+        raise EndedError
+
+    monkeypatch.setattr("recovery.shutdown.end_process", end)
+    shutdown = Shutdown()
+    shutdown.wait(0.0, "the moon")
+    shutdown.wait(0.2, "the moon")
+    assert not ended
+    shutdown.ask()
+    with pytest.raises(EndedError):
+        shutdown.wait(60.0, "the moon")
+    assert ended == [("headrace: asked to end while the moon is away; ends at once", 0)]

@@ -161,3 +161,16 @@ def test_a_moved_view() -> None:
     assert record[:3] == ("views", b"u123", b"{}")
     assert record.headers == [("mine", b"1"), ("headrace-source", b"docs/3/9")]
     assert (record.partition, record.timestamp) == (partition_of(b"u123", 4), 7)
+
+
+def test_framing() -> None:
+    """What a registry wants stands before each embedding, and before nothing else."""
+    framing = b"\0\0\0\0\7\0"
+    writer = replace(encoder(), framing=framing)
+    value = only(embedding("a", "words"), writer).value
+    assert value is not None
+    assert value == framing + (only(embedding("a", "words"), encoder()).value or b"")
+    assert only(tombstone("a"), writer).value is None
+    assert (
+        only(dead_letter("no_text"), writer).value == only(dead_letter("no_text"), encoder()).value
+    )
