@@ -109,6 +109,7 @@ def encoder_of(settings: Settings, metrics: Metrics | None = None) -> Encoder:
         least_agreement=model.least_agreement,
         max_chunks=model.max_chunks,
         chunk_overlap=model.chunk_overlap,
+        split=model.split,
         batch_tokens=settings.batch.tokens,
         on_inference=metrics.inference if metrics else None,
     )

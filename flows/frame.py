@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from flows.access import encoder_of, max_message_bytes, tracing_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
-from operators.embed import EmbedStep, StateLimits
+from operators.embed import EmbedStep, Reuse, StateLimits
 from operators.poison import GuardedDecoder, GuardedStep
 from operators.records import Lane
 from recovery.health import FlowHealth
@@ -155,12 +155,15 @@ class Frame:
         """
         model = self.settings.model
         view_bytes = self.view_bytes if kept else 0
+        store = self.tables[table]
+        reuse = Reuse(model.chunk_prefix, ending(store.vectors) if model.reuses else None)
         return EmbedStep(
             self.encoder,
-            ending(self.tables[table].lookup),
+            ending(store.lookup),
             self.board.written,
             StateLimits(model.cache_entries, model.cache_bytes, view_bytes),
             self.metrics,
+            reuse=reuse,
         )
 
     @property

@@ -172,8 +172,11 @@ class _Recommending:
 
 
 def _single_chunks(settings: Settings) -> Settings:
-    """The same with one vector for a text: a title is short, and a row of a product is one."""
-    model = settings.model.model_copy(update={"max_chunks": 1})
+    """The same with one vector for a text: a title is short, and a row of a product is one.
+
+    Nothing is put before it either: it is the title itself.
+    """
+    model = settings.model.model_copy(update={"max_chunks": 1, "chunk_prefix": ""})
     return settings.model_copy(update={"model": model})
 
 

@@ -54,7 +54,7 @@ FIXED_COLUMNS: Final = frozenset(
     {
         *("id", "vector", "text", "metadata", "event_time", "embedded_at", "model", "tokens"),
         *("truncated", "source_topic", "source_partition", "source_offset", "deleted", "chunk"),
-        "key",
+        *("chunk_start", "chunk_end", "chunk_hash", "key"),
     }
 )
 """What a metadata column can't be called."""
@@ -229,7 +229,24 @@ class ModelSettings(_Section):
     max_chunks: int = Field(
         1, ge=1, le=1000, description="Chunks of `max_tokens` tokens a document; 1 truncates."
     )
-    chunk_overlap: int = Field(32, ge=0, description="Tokens that neighbouring chunks share.")
+    chunk_overlap: int = Field(
+        32, ge=0, description="Tokens that neighbouring chunks share, where cut at tokens."
+    )
+    split: Literal["tokens", "sentences", "markdown"] = Field(
+        "tokens",
+        description="Where a document of several chunks is cut: after so many tokens, between "
+        "sentences and paragraphs, or at the headings and blocks of Markdown.",
+    )
+    chunk_prefix: str = Field(
+        "",
+        description="Metadata field, such as `title`, that is put before each chunk for the model. "
+        "Empty: none.",
+    )
+    reuse: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether chunks that did not change keep their vectors; `auto`: where "
+        "`model.max_chunks` is more than 1.",
+    )
     max_tokens: int | None = Field(
         None, ge=8, description="Tokens of a chunk; the model's own (256) unless set."
     )
@@ -246,6 +263,11 @@ class ModelSettings(_Section):
     cache_bytes: int = Field(
         32 << 20, ge=0, description="Bytes of what is remembered; 0 remembers none."
     )
+
+    @property
+    def reuses(self) -> bool:
+        """Whether chunks that did not change keep their vectors."""
+        return self.reuse == "always" or (self.reuse == "auto" and self.max_chunks > 1)
 
     @field_validator("cache")
     @classmethod

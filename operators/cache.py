@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from operators.encoding import Encoded
+    from operators.encoding import Encoded, Input
 
 __all__ = ["ENTRY_BYTES", "SHORT_TEXT", "EncodingCache", "Fingerprint"]
 
@@ -47,8 +47,11 @@ class EncodingCache:
         return len(self._held)
 
     @staticmethod
-    def fingerprint(text: str) -> Fingerprint:
+    def fingerprint(text: Input) -> Fingerprint:
         """What stands for the text: 16 bytes, or the text itself where that is short ASCII."""
+        if not isinstance(text, str):
+            prefix = blake2b(text.prefix.encode(), digest_size=16).digest()
+            return blake2b(text.text.encode(), digest_size=16, key=prefix).digest()
         if len(text) <= SHORT_TEXT and text.isascii():
             return text
         return blake2b(text.encode(), digest_size=16).digest()

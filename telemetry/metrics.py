@@ -124,6 +124,9 @@ class Metrics:
         self.cache_hits = self._counter(
             "embedding_cache_hits_total", "Texts that needed no inference."
         )
+        self.reused = self._counter(
+            "chunks_reused_total", "Chunks of new versions whose vectors were there."
+        )
 
     def _define_process(self) -> None:
         ProcessMetrics(self.registry)
@@ -133,11 +136,12 @@ class Metrics:
             ("version", "model", "runtime", "precision"),
         )
 
-    def embedded(self, tokens: int, truncated: int, cached: int) -> None:
+    def embedded(self, tokens: int, truncated: int, cached: int, reused: int) -> None:
         """The embed step took a batch: see `operators.embed.Observer`."""
         self.tokens.inc(tokens)
         self.truncated.inc(truncated)
         self.cache_hits.inc(cached)
+        self.reused.inc(reused)
 
     def inference(self, _rows: int, _tokens: int, padded: int, seconds: float) -> None:
         """The model was called once."""

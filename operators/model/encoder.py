@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from operators.batching import CostModel, cut
-from operators.encoding import Encoded
+from operators.encoding import Changed, Encoded
 from operators.model.bundle import Bundle, ModelSource, open_bundle
 from operators.model.choose import LEAST_AGREEMENT, Choice, choose
 from operators.model.padding import pad
@@ -16,9 +16,12 @@ from operators.model.runtime import Candidate, Runtime, open_runtime
 from operators.tokenize import Chunk, Tokenized, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from operators.encoding import Input
+    from operators.splitting import Split
 
     OnInference = Callable[[int, int, int, float], None]
 
@@ -40,7 +43,8 @@ class Encoder:
         runtime: what runs its graph.
         cost: what a call costs, by which batches are cut.
         max_chunks: the most chunks of `max_tokens` tokens kept of a document.
-        chunk_overlap: tokens that a chunk repeats from the one before it.
+        chunk_overlap: tokens that a chunk repeats from the one before it, where cut at tokens.
+        split: where a document is cut that needs several chunks.
         batch_tokens: the most padded tokens of one call; if not given 512, or 2048 where a token
             costs next to nothing.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
@@ -65,6 +69,7 @@ class Encoder:
         *,
         max_chunks: int = 1,
         chunk_overlap: int = 0,
+        split: Split = "tokens",
         batch_tokens: int | None = None,
         on_inference: OnInference | None = None,
         served_by: Candidate = ("", ""),
@@ -88,6 +93,7 @@ class Encoder:
             max_chunks=max_chunks,
             overlap=chunk_overlap,
             prompt=manifest.prompts["document"],
+            split=split,
         )
         self._queries = Tokenizer(
             bundle.tokenizer_file,
@@ -95,7 +101,7 @@ class Encoder:
             prompt=manifest.prompts["query"],
         )
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         """The vectors of documents, in the order given.
 
         Returns:
@@ -104,6 +110,29 @@ class Encoder:
         tokenized = self._documents.encode_batch(texts)
         vectors = self._vectors([chunk for text in tokenized for chunk in text.chunks])
         return _scatter(tokenized, vectors)
+
+    def encode_changed(
+        self, texts: Sequence[Input], known: Mapping[bytes, NDArray[np.float32]]
+    ) -> Changed:
+        """The same, with a call to the model only for chunks whose vectors are not known.
+
+        Args:
+            texts: the documents.
+            known: vectors of this model, by the hash of the chunk that each was made of.
+        """
+        tokenized = self._documents.encode_batch(texts)
+        chunks = [chunk for text in tokenized for chunk in text.chunks]
+        hashes = [chunk.hash for chunk in chunks]
+        new = {own: chunk for own, chunk in zip(hashes, chunks, strict=True) if own not in known}
+        made = dict(zip(new, self._vectors(list(new.values())), strict=True))
+        vectors = np.empty((len(chunks), self.dimension), np.float32)
+        for row, own in enumerate(hashes):
+            vectors[row] = made[own] if own in made else known[own]
+        return Changed(
+            _scatter(tokenized, vectors, hashes),
+            tokens=sum(chunk.tokens for chunk in new.values()),
+            reused=len(chunks) - len(new),
+        )
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query: float32 [dimension], of unit length."""
@@ -144,6 +173,7 @@ def load_encoder(
     least_agreement: float = LEAST_AGREEMENT,
     max_chunks: int = 1,
     chunk_overlap: int = 32,
+    split: Split = "tokens",
     batch_tokens: int | None = None,
     on_inference: OnInference | None = None,
 ) -> Encoder:
@@ -155,7 +185,8 @@ def load_encoder(
         precision: `auto`, `fp32`, `bf16` or `int8`.
         least_agreement: with fp32, below which `auto` takes nothing.
         max_chunks: the most chunks kept of a document; 1 truncates.
-        chunk_overlap: tokens that a chunk repeats from the one before it.
+        chunk_overlap: tokens that a chunk repeats from the one before it, where cut at tokens.
+        split: where a document is cut that needs several chunks.
         batch_tokens: the most padded tokens of one call, as for `Encoder`.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
 
@@ -172,6 +203,7 @@ def load_encoder(
         choice.cost,
         max_chunks=max_chunks,
         chunk_overlap=chunk_overlap,
+        split=split,
         batch_tokens=batch_tokens,
         on_inference=on_inference,
         served_by=candidate,
@@ -216,20 +248,24 @@ def describe(
     }
 
 
-def _scatter(tokenized: Sequence[Tokenized], vectors: NDArray[np.float32]) -> list[Encoded]:
+def _scatter(
+    tokenized: Sequence[Tokenized], vectors: NDArray[np.float32], hashes: Sequence[bytes] = ()
+) -> list[Encoded]:
     """Gives each text the rows of its chunks."""
     encoded = []
     row = 0
     for text in tokenized:
         counts = tuple(chunk.tokens for chunk in text.chunks)
+        end = row + len(counts)
         encoded.append(
             Encoded(
-                vectors=vectors[row : row + len(counts)],
+                vectors=vectors[row:end],
                 spans=tuple((chunk.start, chunk.end) for chunk in text.chunks),
                 chunk_tokens=counts,
                 tokens=sum(counts),
                 truncated=text.truncated,
+                hashes=tuple(hashes[row:end]),
             )
         )
-        row += len(counts)
+        row = end
     return encoded

@@ -71,8 +71,11 @@ class Totals:
     truncated: int = 0
     cached: int = 0
 
-    def embedded(self, tokens: int, truncated: int, cached: int) -> None:
+    reused: int = 0
+
+    def embedded(self, tokens: int, truncated: int, cached: int, reused: int) -> None:
         """See `Observer`."""
+        self.reused += reused
         self.tokens += tokens
         self.truncated += truncated
         self.cached += cached
