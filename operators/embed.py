@@ -24,7 +24,7 @@ from operators.prefix import prefixes_of
 from operators.records import DeadLetter, DocumentBatch, Kind, Lane, OutcomeBatch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 

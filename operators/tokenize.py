@@ -14,7 +14,13 @@ import numpy as np
 import tokenizers
 
 from headrace.errors import UsageError
-from operators.splitting import CHARACTERS_PER_TOKEN, GROWTH, cut_at_space, splitter_of
+from operators.splitting import (
+    CHARACTERS_PER_TOKEN,
+    GROWTH,
+    Split,
+    cut_at_space,
+    splitter_of,
+)
 from operators.words import WordLookup
 
 if TYPE_CHECKING:
@@ -22,9 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from operators.encoding import Input
-    from operators.splitting import Split
 
-__all__ = ["HASH_BYTES", "Chunk", "Tokenized", "Tokenizer"]
+__all__ = ["HASH_BYTES", "ONE_CHUNK", "Chunk", "Chunking", "Tokenized", "Tokenizer"]
 
 HASH_BYTES: Final = 16
 
@@ -54,6 +59,24 @@ class Chunk(NamedTuple):
     def hash(self) -> bytes:
         """Blake2b-128 of the tokens: of equal ones a model makes equal vectors."""
         return blake2b(np.array(self.ids, "<u4").tobytes(), digest_size=HASH_BYTES).digest()
+
+
+class Chunking(NamedTuple):
+    """How a long document is cut.
+
+    Attributes:
+        max_chunks: the most chunks of `max_tokens` tokens kept of it; 1 truncates.
+        overlap: tokens that a chunk repeats from the one before it, where cut at tokens.
+        split: where it is cut.
+    """
+
+    max_chunks: int = 1
+    overlap: int = 32
+    split: Split = "tokens"
+
+
+ONE_CHUNK: Final = Chunking()
+"""A document is truncated."""
 
 
 class Tokenized(NamedTuple):

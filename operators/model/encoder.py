@@ -13,7 +13,7 @@ from operators.model.bundle import Bundle, ModelSource, open_bundle
 from operators.model.choose import LEAST_AGREEMENT, Choice, choose
 from operators.model.padding import pad
 from operators.model.runtime import Candidate, Runtime, open_runtime
-from operators.tokenize import Chunk, Tokenized, Tokenizer
+from operators.tokenize import ONE_CHUNK, Chunk, Chunking, Tokenized, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from operators.encoding import Input
-    from operators.splitting import Split
 
     OnInference = Callable[[int, int, int, float], None]
 
@@ -42,9 +41,7 @@ class Encoder:
         bundle: the model.
         runtime: what runs its graph.
         cost: what a call costs, by which batches are cut.
-        max_chunks: the most chunks of `max_tokens` tokens kept of a document.
-        chunk_overlap: tokens that a chunk repeats from the one before it, where cut at tokens.
-        split: where a document is cut that needs several chunks.
+        chunking: how a long document is cut.
         batch_tokens: the most padded tokens of one call; if not given 512, or 2048 where a token
             costs next to nothing.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
@@ -67,9 +64,7 @@ class Encoder:
         runtime: Runtime,
         cost: CostModel,
         *,
-        max_chunks: int = 1,
-        chunk_overlap: int = 0,
-        split: Split = "tokens",
+        chunking: Chunking = ONE_CHUNK,
         batch_tokens: int | None = None,
         on_inference: OnInference | None = None,
         served_by: Candidate = ("", ""),
@@ -90,10 +85,10 @@ class Encoder:
         self._documents = Tokenizer(
             bundle.tokenizer_file,
             max_tokens=bundle.max_tokens,
-            max_chunks=max_chunks,
-            overlap=chunk_overlap,
+            max_chunks=chunking.max_chunks,
+            overlap=chunking.overlap,
             prompt=manifest.prompts["document"],
-            split=split,
+            split=chunking.split,
         )
         self._queries = Tokenizer(
             bundle.tokenizer_file,
@@ -171,9 +166,7 @@ def load_encoder(
     runtime: str = "auto",
     precision: str = "auto",
     least_agreement: float = LEAST_AGREEMENT,
-    max_chunks: int = 1,
-    chunk_overlap: int = 32,
-    split: Split = "tokens",
+    chunking: Chunking = ONE_CHUNK,
     batch_tokens: int | None = None,
     on_inference: OnInference | None = None,
 ) -> Encoder:
@@ -184,9 +177,7 @@ def load_encoder(
         runtime: `auto`, `onnxruntime` or `openvino`.
         precision: `auto`, `fp32`, `bf16` or `int8`.
         least_agreement: with fp32, below which `auto` takes nothing.
-        max_chunks: the most chunks kept of a document; 1 truncates.
-        chunk_overlap: tokens that a chunk repeats from the one before it, where cut at tokens.
-        split: where a document is cut that needs several chunks.
+        chunking: how a long document is cut.
         batch_tokens: the most padded tokens of one call, as for `Encoder`.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
 
@@ -201,9 +192,7 @@ def load_encoder(
         bundle.at(choice.precision),
         open_runtime(bundle, candidate),
         choice.cost,
-        max_chunks=max_chunks,
-        chunk_overlap=chunk_overlap,
-        split=split,
+        chunking=chunking,
         batch_tokens=batch_tokens,
         on_inference=on_inference,
         served_by=candidate,
