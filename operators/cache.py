@@ -7,10 +7,12 @@ from hashlib import blake2b
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from operators.encoding import Encoded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from operators.encoding import Encoded, Input
+    from operators.encoding import Prefixed
 
 __all__ = ["ENTRY_BYTES", "SHORT_TEXT", "EncodingCache", "Fingerprint"]
 
@@ -47,14 +49,17 @@ class EncodingCache:
         return len(self._held)
 
     @staticmethod
-    def fingerprint(text: Input) -> Fingerprint:
+    def fingerprint(text: str) -> Fingerprint:
         """What stands for the text: 16 bytes, or the text itself where that is short ASCII."""
-        if not isinstance(text, str):
-            prefix = blake2b(text.prefix.encode(), digest_size=16).digest()
-            return blake2b(text.text.encode(), digest_size=16, key=prefix).digest()
         if len(text) <= SHORT_TEXT and text.isascii():
             return text
         return blake2b(text.encode(), digest_size=16).digest()
+
+    @staticmethod
+    def prefixed(text: Prefixed) -> Fingerprint:
+        """What stands for a text with a prefix: 16 bytes."""
+        prefix = blake2b(text.prefix.encode(), digest_size=16).digest()
+        return blake2b(text.text.encode(), digest_size=16, key=prefix).digest()
 
     def get(self, fingerprint: Fingerprint) -> Encoded | None:
         """What the model made of the text, if it is remembered."""
@@ -77,7 +82,7 @@ class EncodingCache:
             The encoding with vectors of its own, fit to be held for long.
         """
         # A copy: the vectors are a view into the whole inference's array, which it would keep.
-        kept = encoded._replace(vectors=encoded.vectors.copy())
+        kept = Encoded(encoded.vectors.copy(), *encoded[1:])
         size = _size(kept)
         if not self._limit or size > self._most:
             return kept

@@ -121,6 +121,8 @@ class EmbedStep:
         self._lookup = lookup
         self._written = written
         self._cache = EncodingCache(limits.cache_entries, limits.cache_bytes)
+        fingerprint = EncodingCache.prefixed if self._reuse.prefix else EncodingCache.fingerprint
+        self._fingerprint = cast("Callable[[Input], Fingerprint]", fingerprint)
         kept = limits.view_bytes
         self._views: defaultdict[Lane, LaneView[CurrentRow]] = defaultdict(
             lambda: LaneView(kept, rows_size)
@@ -214,7 +216,7 @@ class EmbedStep:
         if not self._reuse.prefix:
             texts += [r.text for rows in committed for r in rows.values() if r.encoded is None]
         distinct = list(dict.fromkeys(texts))
-        fingerprints = list(map(self._cache.fingerprint, distinct))
+        fingerprints = list(map(self._fingerprint, distinct))
         known: Encodings = dict(zip(distinct, self._cache.get_all(fingerprints), strict=True))
         missing = {
             text: fingerprint
@@ -224,7 +226,7 @@ class EmbedStep:
         vectors: dict[bytes, NDArray[np.float32]] = {}
         if missing and self._reuse.vectors is not None:
             vectors = self._known_vectors(batches, inputs, committed, missing)
-        known |= self._encode(missing, vectors, cached=len(texts) - len(missing))
+        self._encode(known, missing, vectors, cached=len(texts) - len(missing))
         return known
 
     def _known_vectors(
@@ -255,13 +257,13 @@ class EmbedStep:
 
     def _encode(
         self,
+        known: Encodings,
         missing: Mapping[Input, Fingerprint],
         vectors: Mapping[bytes, NDArray[np.float32]],
         cached: int = 0,
-    ) -> Encodings:
-        """The encodings of texts that are not in the cache, by one encoder call."""
+    ) -> None:
+        """Adds the encodings of texts that are not in the cache, by one encoder call."""
         made = self._made(list(missing), vectors) if missing else Changed([], 0, 0)
-        known: Encodings = {}
         for (text, fingerprint), encoded in zip(missing.items(), made.encoded, strict=True):
             finite = np.isfinite(encoded.vectors).all()
             known[text] = self._cache.put(fingerprint, encoded) if finite else None
@@ -271,7 +273,6 @@ class EmbedStep:
             cached=cached,
             reused=made.reused,
         )
-        return known
 
     def _made(
         self, texts: Sequence[Input], vectors: Mapping[bytes, NDArray[np.float32]]
@@ -283,7 +284,9 @@ class EmbedStep:
 
     def _alone(self, text: Input) -> Encoded | None:
         """The encoding of one text that was not foreseen."""
-        return self._encode({text: self._cache.fingerprint(text)}, {})[text]
+        known: Encodings = {}
+        self._encode(known, {text: self._fingerprint(text)}, {})
+        return known[text]
 
     def _outcomes(
         self,
