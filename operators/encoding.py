@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Changed", "Encoded", "Input", "Packed", "Prefixed", "packed", "unpacked"]
+__all__ = ["HASH_BYTES", "Changed", "Encoded", "Input", "Packed", "Prefixed", "packed", "unpacked"]
+
+
+HASH_BYTES: Final = 16
+"""Of the hash of a chunk's tokens."""
 
 
 class Prefixed(NamedTuple):

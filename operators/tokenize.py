@@ -14,6 +14,7 @@ import numpy as np
 import tokenizers
 
 from headrace.errors import UsageError
+from operators.encoding import HASH_BYTES
 from operators.splitting import (
     CHARACTERS_PER_TOKEN,
     GROWTH,
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
     from operators.encoding import Input
 
-__all__ = ["HASH_BYTES", "ONE_CHUNK", "Chunk", "Chunking", "Tokenized", "Tokenizer"]
-
-HASH_BYTES: Final = 16
+__all__ = ["ONE_CHUNK", "Chunk", "Chunking", "Tokenized", "Tokenizer"]
 
 PREFIX_SHARE: Final = 4
 """A document's prefix takes at most the fourth part of a chunk."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from operators.tokenize import HASH_BYTES
+from operators.encoding import HASH_BYTES
 from sinks.rows import KEY_BYTES, row_key
 
 if TYPE_CHECKING:

@@ -44,9 +44,9 @@ class CountingEncoder:
 
     def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         """See `TextEncoder`."""
-        texts = [text for text in texts if isinstance(text, str)]
-        self.calls.append(texts)
-        made = [encoded(text) for text in texts]
+        plain = [text for text in texts if isinstance(text, str)]
+        self.calls.append(plain)
+        made = [encoded(text) for text in plain]
         return [
             e._replace(vectors=np.full_like(e.vectors, np.nan)) if text == "nan" else e
             for text, e in zip(texts, made, strict=True)

@@ -14,6 +14,7 @@ CONTRACT = """
 records_consumed_total records_sent_total record_send_latency_ms consumer_lag
 inference_latency_ms upsert_latency_ms index_size cpu_utilization freshness_ms dead_letters_total
 tokens_total truncated_total embedding_cache_hits_total in_flight_records in_flight_bytes
+chunks_reused_total
 """
 FURTHER = """
 late_records_total freshness_target_missed padded_tokens_total broker_rtt_ms fetch_queue_records
@@ -72,11 +73,12 @@ def test_freshness_is_from_the_sources_timestamp() -> None:
 def test_model_counts() -> None:
     """Tokens, padding, cut texts, cache hits and inferences add up."""
     metrics = Metrics()
-    metrics.embedded(tokens=10, truncated=1, cached=2)
-    metrics.embedded(tokens=5, truncated=0, cached=0)
+    metrics.embedded(tokens=10, truncated=1, cached=2, reused=3)
+    metrics.embedded(tokens=5, truncated=0, cached=0, reused=4)
     metrics.inference(4, 64, 80, 0.5)
     names = ("tokens_total", "padded_tokens_total", "truncated_total", "embedding_cache_hits_total")
     assert [value(metrics, name) for name in names] == [15, 80, 1, 2]
+    assert value(metrics, "chunks_reused_total") == 7
     assert value(metrics, "inference_latency_ms_sum") == 500
 
 
