@@ -196,18 +196,22 @@ def test_a_vector_that_is_not_finite(old: Table, tmp_path: Path) -> None:
     assert {row["id"] for row in rows_of(new)} == {row["id"] for row in rows_of(old.store)} - {"a2"}
 
 
-def test_prefixes_are_taken_along(old: Table, tmp_path: Path) -> None:
-    """A document is embedded with the metadata field that the flow puts before its chunks."""
+@pytest.mark.parametrize("columns", [{}, {"title": "string"}])
+def test_prefixes_are_taken_along(tmp_path: Path, columns: dict[str, str]) -> None:
+    """A document is embedded with the field that is put before its chunks, column or not."""
+    old = Table(store_in(tmp_path / "old", columns=columns))
+    rest = "{}" if columns else '{"title":"T"}'
+    fields = Fields('{"title":"T"}', rest, {"title": "T"} if columns else {})
+    old.commit(outcomes([embedding("a", "one", metadata=fields), embedding("b", "two")]))
     told: list[Input] = []
 
     def listening(texts: Sequence[Input]) -> list[Encoded]:
         told.extend(texts)
         return encode(texts)
 
-    new = store_in(tmp_path / "new", columns=COLUMNS)
+    new = store_in(tmp_path / "new", columns=columns)
     new.ensure(to_seed=True)
-    kept = Snapshot.of(old.store, snapshot(old.store, "kept"))
-    work = Seeding(kept, TableWriter(new, NEVER, 1), new.schema, "documents", listening, 9, "name")
-    list(work.run())
-    alive = {row["text"]: row["name"] or "" for row in rows_of(old.store) if not row["deleted"]}
-    assert sorted(told) == sorted(Prefixed(name, text) for text, name in alive.items())
+    kept = Snapshot.of(old.store, snapshot(old.store, TAG))
+    writer = TableWriter(new, NEVER, 1)
+    list(Seeding(kept, writer, new.schema, "documents", listening, 9, "title").run())
+    assert told == [Prefixed("T", "one"), Prefixed("", "two")]

@@ -14,12 +14,11 @@ CONTRACT = """
 records_consumed_total records_sent_total record_send_latency_ms consumer_lag
 inference_latency_ms upsert_latency_ms index_size cpu_utilization freshness_ms dead_letters_total
 tokens_total truncated_total embedding_cache_hits_total in_flight_records in_flight_bytes
-chunks_reused_total
 """
 FURTHER = """
 late_records_total freshness_target_missed padded_tokens_total broker_rtt_ms fetch_queue_records
 fetch_queue_bytes send_queue_records resident_memory_bytes start_time_seconds build_info
-index_builds_total index_build_seconds stalled
+index_builds_total index_build_seconds stalled chunks_reused_total
 """
 
 
