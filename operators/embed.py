@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Encodings = dict[Input, Encoded | None]
 
-__all__ = ["EmbedStep", "Observer", "Reuse", "StateLimits", "TextEncoder"]
+__all__ = ["EmbedStep", "Observer", "Reuse", "ReusingEncoder", "StateLimits", "TextEncoder"]
 
 
 class TextEncoder(Protocol):
@@ -41,6 +41,10 @@ class TextEncoder(Protocol):
 
     def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         """The encodings of the texts, in their order."""
+
+
+class ReusingEncoder(TextEncoder, Protocol):
+    """The model, which can leave out what is known."""
 
     def encode_changed(
         self, texts: Sequence[Input], known: Mapping[bytes, NDArray[np.float32]]
@@ -108,7 +112,7 @@ class EmbedStep:
 
     def __init__(
         self,
-        encoder: TextEncoder,
+        encoder: ReusingEncoder,
         lookup: RowLookup,
         written: Callable[[str], int],
         limits: StateLimits,
