@@ -18,12 +18,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from flows.pipelines import Pipeline, check_apart, sections_of, variable_of
 from headrace.errors import UsageError
 from operators.documents import COLUMN_TYPES
 
@@ -39,7 +41,7 @@ DEFAULT_FILE: Final = "headrace.toml"
 MIN_KEY_BYTES: Final = 32
 """As RFC 7518 asks of a key of HS256: as many as the hash has."""
 
-SECRET: Final = ("kafka.client", "auth.jwt_key")
+SECRET: Final = ("kafka.client", "auth.jwt_key", "pipelines")
 """Settings whose values are in no error."""
 
 FILE_OPTIONS: Final = frozenset(
@@ -517,6 +519,36 @@ class Settings(_Section):
     recommend: RecommendSettings = Field(default_factory=RecommendSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    pipelines: Annotated[tuple[Pipeline, ...], BeforeValidator(_from_json)] = Field(
+        (), description="Several pipelines of `flows.embed`: what each has of its own."
+    )
+    pipeline: Annotated[tuple[str, ...], BeforeValidator(_from_list)] = Field(
+        (), description="Which of them are meant, by name; all unless given."
+    )
+
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """The pipeline whose settings these are; empty where there are no pipelines."""
+        return self._name
+
+    def each(self) -> tuple[Settings, ...]:
+        """The settings of each pipeline that is meant; these alone where there are none."""
+        if not self.pipelines:
+            return (self,)
+        meant = self.pipeline or [pipeline.name for pipeline in self.pipelines]
+        return tuple(self._of(one) for one in self.pipelines if one.name in meant)
+
+    def _of(self, pipeline: Pipeline) -> Settings:
+        own = Settings.model_validate(sections_of(self, pipeline))
+        own._name = pipeline.name  # noqa: SLF001 - of the same class
+        return own
+
+    @model_validator(mode="after")
+    def _apart(self) -> Settings:
+        check_apart(self, self._of, _told)
+        return self
 
     @model_validator(mode="after")
     def _guarded(self) -> Settings:
@@ -552,7 +584,7 @@ def load(environ: Mapping[str, str], folder: Path) -> Settings:
     """
     given = _from_file(environ, folder)
     for path, value in _from_environment(environ):
-        _set(given, path, value)
+        _set(*_place(given, path), value)
     traces = given.setdefault("traces", {})
     if isinstance(traces, dict):
         traces.setdefault("endpoint", _collector(environ))
@@ -588,7 +620,24 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[list[str], s
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
             # At most three parts: what follows kafka.client is librdkafka's name.
-            yield variable[len(PREFIX) :].lower().split("__", 2), environ[variable]
+            parts = variable[len(PREFIX) :].lower().split("__", 2)
+            if parts[0] == "pipelines":
+                parts[2:] = "".join(parts[2:]).split("__", 1) if parts[2:] else []
+            yield parts, environ[variable]
+
+
+def _place(given: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Where a variable's setting is: for one of a pipeline, among what that has of its own."""
+    if path[0] != "pipelines" or len(path) == 1:
+        return given, path
+    if isinstance(given.get("pipelines"), str):
+        given["pipelines"] = _section([*path[:1], ""], given["pipelines"])
+    pipelines = given.get("pipelines")
+    for one in pipelines if isinstance(pipelines, list) else ():
+        name = one.get("name") if isinstance(one, dict) else None
+        if isinstance(name, str) and variable_of(name) == path[1].upper():
+            return one, path[2:]
+    raise UsageError(f"pipelines.{path[1]}: there is no such pipeline")
 
 
 def _set(given: dict[str, Any], path: list[str], value: str) -> None:

@@ -26,7 +26,7 @@ from headrace.errors import HeadraceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["EXIT_STALLED", "Watchdog", "before_end", "end_process", "ending"]
+__all__ = ["EXIT_STALLED", "Watchdog", "before_end", "end_process", "ending", "ending_of"]
 
 EXIT_STALLED: Final = 75
 """The exit code of a process that the watchdog ended: EX_TEMPFAIL of sysexits.h, try again."""
@@ -59,7 +59,21 @@ def end_process(message: str, code: int) -> None:
     os._exit(code)
 
 
-def ending(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def ending_of(pipeline: str) -> Callable[[str, int], None]:
+    """What ends the process for one of several pipelines: the line says which."""
+    if not pipeline:
+        return end_process
+
+    def end(message: str, code: int) -> None:
+        told = message.removeprefix("headrace: ")
+        end_process(f"headrace: pipelines.{pipeline}: {told}", code)
+
+    return end
+
+
+def ending(
+    call: Callable[Arguments, Result], end: Callable[[str, int], None] = end_process
+) -> Callable[Arguments, Result]:
     """The call, which ends the process on an error of ours, for calls that Bytewax makes."""
 
     @wraps(call)
@@ -67,7 +81,7 @@ def ending(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         try:
             return call(*args, **kwargs)
         except HeadraceError as error:
-            end_process(f"headrace: {error}", error.exit_code)
+            end(f"headrace: {error}", error.exit_code)
             raise
 
     return guarded
@@ -79,13 +93,16 @@ class Watchdog:
     Args:
         limit_s: How long a call may take, in seconds.
         end: What ends the process.
+
+    Attributes:
+        end: As given.
     """
 
     def __init__(
         self, limit_s: float = 30.0, end: Callable[[str, int], None] = end_process
     ) -> None:
+        self.end = end
         self._limit = limit_s
-        self._end = end
         self._lock = threading.Lock()
         self._busy: dict[int, tuple[str, float]] = {}
         self._next = 0
@@ -142,7 +159,7 @@ class Watchdog:
             )
 
     def _give_up(self, why: str) -> None:
-        self._end(
+        self.end(
             f"headrace: {why}; exit {EXIT_STALLED}, start again to go on",
             EXIT_STALLED,
         )

@@ -80,7 +80,8 @@ class TableSink(FixedPartitionedSink[Window, None]):
         resume_state: None,  # noqa: ARG002 - the fence row is the state
     ) -> TablePartitionSink:
         """Open the table for writing."""
-        writer = ending(RemoteWriter.open)(self.store, self.upkeep, self.max_chunks)
+        end = self.watchdog.end
+        writer = ending(RemoteWriter.open, end)(self.store, self.upkeep, self.max_chunks, end)
         pace = Pace(PACE_SHARE * self.freshness_ms, lane_rows=self.lane_rows)
         return TablePartitionSink(
             writer,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -17,6 +19,7 @@ from operators.tokenize import Chunk, Tokenized, Tokenizer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -82,6 +85,7 @@ class Encoder:
             batch_tokens = _BATCH_TOKENS if cost.token > _LOOKED_UP_S else _LOOKED_UP_TOKENS
         self._batch_tokens = batch_tokens
         self._on_inference = on_inference
+        self._turns: AbstractContextManager[object] = nullcontext()
         self._documents = Tokenizer(
             bundle.tokenizer_file,
             max_tokens=bundle.max_tokens,
@@ -94,6 +98,18 @@ class Encoder:
             max_tokens=bundle.max_tokens,
             prompt=manifest.prompts["query"],
         )
+
+    def shared(self, turns: AbstractContextManager[object], on_inference: OnInference) -> Encoder:
+        """The same model for one of several that share it: loaded once, told of apart.
+
+        Args:
+            turns: Entered for each call; may be entered by several threads.
+            on_inference: told of this one's calls.
+        """
+        one = copy(self)
+        one._turns = turns  # noqa: SLF001 - of the same class
+        one._on_inference = on_inference  # noqa: SLF001
+        return one
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """The vectors of documents, in the order given.
@@ -127,11 +143,12 @@ class Encoder:
     def _call(self, rows: list[list[int]]) -> NDArray[np.float32]:
         """One call to the model: float32 [rows, dimension]."""
         input_ids, attention_mask = pad(rows, self._pad_id)
-        began = time.perf_counter()
-        vectors = self._runtime.run(input_ids, attention_mask)
+        with self._turns:
+            began = time.perf_counter()
+            vectors = self._runtime.run(input_ids, attention_mask)
+            took = time.perf_counter() - began
         if self._on_inference is not None:
             tokens = sum(len(row) for row in rows)
-            took = time.perf_counter() - began
             self._on_inference(len(rows), tokens, input_ids.size, took)
         return vectors
 
