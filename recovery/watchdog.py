@@ -123,6 +123,10 @@ class Watchdog:
             with self._lock:
                 del self._busy[token]
 
+    def ending(self, call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """The call, which ends the process on an error of ours."""
+        return ending(call, self.end)
+
     def _start(self) -> None:
         # Started with the first call: a thread made at import would not survive a fork.
         if self._thread is None:

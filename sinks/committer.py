@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from headrace.errors import HeadraceError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -15,7 +15,6 @@ from clients.rights import is_denied
 from operators.records import Lane, OutcomeBatch, count
 from operators.window import Window
 from recovery.fencing import fenced_producer
-from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.errors import SECOND_COPY, SinkError
 from sinks.seam import check_seam
@@ -157,7 +156,7 @@ class TopicPartitionSink(StatefulSinkPartition[Window, None]):
 
     def _writer(self, lane: Lane) -> LaneWriter:
         if lane not in self._writers:
-            writer = ending(LaneWriter, self.writing.watchdog.end)
+            writer = self.writing.watchdog.ending(LaneWriter)
             self._writers[lane] = writer(self.writing, lane, self.pause_s())
         return self._writers[lane]
 

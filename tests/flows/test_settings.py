@@ -95,7 +95,12 @@ def refused(environ: Mapping[str, str], folder: Path | None = None) -> str:
 
 def flat(found: Mapping[str, Any]) -> dict[str, Any]:
     """Sections as dotted names."""
-    return {f"{section}.{name}": v for section, own in found.items() for name, v in own.items()}
+    return {
+        f"{section}.{name}": v
+        for section, own in found.items()
+        if isinstance(own, dict)
+        for name, v in own.items()
+    }
 
 
 def test_defaults_are_the_contracts() -> None:
@@ -110,7 +115,9 @@ def test_defaults_are_the_contracts() -> None:
 def test_every_setting_says_what_it_is() -> None:
     """Each setting has a description, from which the reference is made."""
     for section in Settings.model_fields.values():
-        assert section.annotation is not None
+        if not isinstance(section.annotation, type):
+            assert section.description
+            continue
         for name, own in section.annotation.model_fields.items():
             assert own.description, name
 
