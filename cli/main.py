@@ -34,6 +34,12 @@ app.add_typer(model_app, name="model")
 app.add_typer(dead_letters_app, name="dead-letters")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline", help="Which of [[pipelines]]. [default: setting pipeline]", metavar="NAME"
+    ),
+]
 Code = Annotated[
     str | None,
     typer.Option(help="Only those with this code, such as bad_json.", metavar="CODE"),
@@ -91,13 +97,31 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _settings() -> "Settings":
+def _settings(pipeline: str | None = None) -> "Settings":
+    """All settings; with a name those of one pipeline are meant."""
     from flows.settings import load
     from telemetry import logs
 
     # What a command has to say it says itself, in one line.
     logs.configure(level=logging.ERROR)
-    return load(os.environ, Path.cwd())
+    named = {} if pipeline is None else {"HEADRACE_PIPELINE": pipeline}
+    return load({**os.environ, **named}, Path.cwd())
+
+
+def _one(pipeline: str | None) -> "Settings":
+    """The settings of the pipeline that is meant, which must be one."""
+    from headrace.errors import UsageError
+
+    meant = _settings(pipeline).each()
+    if len(meant) > 1:
+        names = ", ".join(one.name for one in meant)
+        raise UsageError(f"--pipeline: say which: {names}")
+    return meant[0]
+
+
+def _shared(pipeline: str | None) -> "Settings":
+    """The settings of a pipeline, or without a name those that all have."""
+    return _settings() if pipeline is None else _one(pipeline)
 
 
 @app.command("check")
@@ -105,6 +129,7 @@ def check(
     flow: Annotated[
         str, typer.Argument(help="embed or recommend: whose topics and tables.", metavar="[FLOW]")
     ] = "embed",
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at all that a flow needs, and name what is wrong.
@@ -114,7 +139,7 @@ def check(
     """
     from cli.check import examine, flow_of, show
 
-    if not show(examine(_settings, flow_of(flow)), as_json=as_json):
+    if not show(examine(lambda: _settings(pipeline), flow_of(flow)), as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -127,6 +152,7 @@ def topics_create(
         int | None,
         typer.Option(min=1, help="Copies of each partition. [default: the broker's]", metavar="N"),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the topics that are missing; those that are there stay as they are.
@@ -134,20 +160,20 @@ def topics_create(
     Embeddings: compacted, with as many partitions as the source topic has. Dead letters: not
     compacted, one partition, kept for 30 days. All take records as large as the settings allow.
     """
-    from cli.topics import create, show
+    from cli.topics import create_all, show
 
-    show(create(_settings(), partitions, replication), as_json=as_json)
+    show(create_all(_settings(pipeline), partitions, replication), as_json=as_json)
 
 
 @model_app.command("export")
-def model_export(as_json: AsJson = False) -> None:
+def model_export(pipeline: Pipeline = None, as_json: AsJson = False) -> None:
     """Build the model's bundle into the cache, and find out what runs it best here.
 
     Does nothing where that was done before.
     """
     from cli.model import bundle, show
 
-    show(bundle(_settings()), ("path", "fingerprint"), as_json=as_json)
+    show(bundle(_shared(pipeline)), ("path", "fingerprint"), as_json=as_json)
 
 
 @model_app.command("inspect")
@@ -155,7 +181,7 @@ def model_inspect(as_json: AsJson = False) -> None:
     """Show the model's bundle, and what runs it on this machine."""
     from cli.model import bundle, show
 
-    show(bundle(_settings()), as_json=as_json)
+    show(bundle(_shared(pipeline)), as_json=as_json)
 
 
 @model_app.command("distill")
@@ -172,6 +198,8 @@ def model_distill(
     max_tokens: Annotated[
         int, typer.Option(min=8, help="Longer texts are truncated.", metavar="N")
     ] = 2048,
+    pipeline: Pipeline = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a static bundle of the model: over a hundred times as fast, and far less exact.
@@ -182,7 +210,7 @@ def model_distill(
     """
     from cli.distill import distill, show
 
-    show(distill(_settings(), out, texts, dimension, max_tokens), as_json=as_json)
+    show(distill(_shared(pipeline), out, texts, dimension, max_tokens), as_json=as_json)
 
 
 @model_app.command("quantize")
@@ -194,6 +222,7 @@ def model_quantize(
             metavar="FILE",
         ),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the model's int8 form, beside its graph.
@@ -204,7 +233,7 @@ def model_quantize(
     """
     from cli.model import quantize, show
 
-    show(quantize(_settings(), texts), as_json=as_json)
+    show(quantize(_shared(pipeline), texts), as_json=as_json)
 
 
 @app.command("load")

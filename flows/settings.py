@@ -636,6 +636,8 @@ def _place(given: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], list
     for one in pipelines if isinstance(pipelines, list) else ():
         name = one.get("name") if isinstance(one, dict) else None
         if isinstance(name, str) and variable_of(name) == path[1].upper():
+            if len(path) < 4:
+                raise UsageError(f"{'.'.join(path)}: is no setting; give section and name")
             return one, path[2:]
     raise UsageError(f"pipelines.{path[1]}: there is no such pipeline")
 
