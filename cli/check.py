@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -79,11 +79,19 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     """
     try:
         settings = load()
+        pipelines = settings.each() if flow == "embed" else (settings,)
         kafka = connect(settings)
     except HeadraceError as error:
         yield Item("settings", "problem", str(error))
         return
     yield Item("settings", "ok", "valid")
+    for one in pipelines:
+        for item in _pipeline(one, kafka, flow):
+            yield replace(item, name=f"{one.name}: {item.name}") if one.name else item
+
+
+def _pipeline(settings: Settings, kafka: KafkaConfig, flow: Flow) -> Iterator[Item]:
+    """What was found of each thing of one pipeline."""
     model, encoder = _model(settings)
     topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
     size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)
