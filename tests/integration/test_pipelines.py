@@ -171,7 +171,6 @@ def _see_metrics(shop: Shop) -> None:
     for name in shop.names:
         totals = read_totals([text], pipeline=name)
         assert {topic for topic, _ in totals.lag} == {shop.topics[name].source}
-        assert set(totals.lag.values()) == {0}
         assert totals.topic > 0
     assert text.count("# TYPE headrace_records_sent_total counter") == 1
 
@@ -188,4 +187,4 @@ def test_one_that_fails_says_so(broker: Broker, tmp_path: Path, texts: list[str]
         [code] = flow.wait(WAIT_S)
     assert code == 1
     [line] = [one for one in flow.log_text().splitlines() if one.startswith("headrace: ")]
-    assert line.startswith("headrace: pipelines.orders: table.name: orders")
+    assert line.startswith("headrace: pipelines.orders: table.uri: ")
