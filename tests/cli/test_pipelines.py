@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from cli.follower import variables
 from tests.cli.conftest import headrace, lines
 
 pytestmark = pytest.mark.kafka
@@ -49,6 +50,16 @@ def test_over_all_or_one(pair: dict[str, str]) -> None:
         "partitions": alone["partitions"]
     }
     assert headrace(pair, "status").out.count("pipeline ") == 2
+
+
+def test_variables_of_a_pipeline() -> None:
+    """What a migration changes is set for its pipeline alone."""
+    changed = {"table.name": "x", "model.max_tokens": 9}
+    assert variables(changed, "old-orders") == {
+        "HEADRACE_PIPELINES__OLD_ORDERS__TABLE__NAME": "x",
+        "HEADRACE_PIPELINES__OLD_ORDERS__MODEL__MAX_TOKENS": "9",
+    }
+    assert variables({"table.name": "x"}) == {"HEADRACE_TABLE__NAME": "x"}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from flows import host as module
-from flows.access import model_source_of
+from flows.access import encoder_of, model_source_of
 from flows.host import Host, naming
 from flows.settings import Settings, load
 from harness.process import free_port
@@ -43,7 +43,7 @@ def pipelines(*given: dict[str, Any], **variables: str) -> tuple[Settings, ...]:
 def test_equal_models_are_loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """One runtime for all pipelines whose models are the same; each is told of its own calls."""
     loaded: list[Settings] = []
-    real = module.encoder_of
+    real = encoder_of
 
     def counted(settings: Settings) -> Encoder:
         loaded.append(settings)

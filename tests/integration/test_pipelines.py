@@ -39,12 +39,16 @@ class Shop:
         broker: A running broker.
         folder: An empty folder.
         texts: What the documents say.
+        workers: Worker threads of a process.
+        processes: Processes of a flow.
+        names: The pipelines.
     """
 
     broker: Broker
     folder: Path
     texts: Sequence[str]
     workers: int = 1
+    processes: int = 1
     names: tuple[str, str] = ("tickets", "orders")
     workloads: dict[str, Workload] = field(default_factory=dict)
 
@@ -64,8 +68,8 @@ class Shop:
         shared = Topics().environment(
             self.broker.bootstrap_servers, self.id, str(self.folder / "lancedb")
         )
-        for own in ("SOURCE__TOPICS", "EMBEDDINGS__TOPIC", "DEAD_LETTERS__TOPIC"):
-            del shared[f"HEADRACE_{own}"]
+        for theirs in ("SOURCE__TOPICS", "EMBEDDINGS__TOPIC", "DEAD_LETTERS__TOPIC"):
+            del shared[f"HEADRACE_{theirs}"]
         pipelines = [
             {
                 "name": name,
@@ -83,6 +87,7 @@ class Shop:
         return Flow(
             shared | own,
             workers=self.workers,
+            processes=self.processes,
             recovery=self.folder / recovery,
             snapshot_s=1,
             log=self.folder / "flow.log",
