@@ -72,7 +72,7 @@ def ending_of(pipeline: str) -> Callable[[str, int], None]:
 
 
 def ending(
-    call: Callable[Arguments, Result], end: Callable[[str, int], None] = end_process
+    call: Callable[Arguments, Result], end: Callable[[str, int], None] | None = None
 ) -> Callable[Arguments, Result]:
     """The call, which ends the process on an error of ours, for calls that Bytewax makes."""
 
@@ -81,7 +81,7 @@ def ending(
         try:
             return call(*args, **kwargs)
         except HeadraceError as error:
-            end(f"headrace: {error}", error.exit_code)
+            (end or end_process)(f"headrace: {error}", error.exit_code)
             raise
 
     return guarded
@@ -92,22 +92,24 @@ class Watchdog:
 
     Args:
         limit_s: How long a call may take, in seconds.
-        end: What ends the process.
-
-    Attributes:
-        end: As given.
+        end: What ends the process; `end_process` unless given.
     """
 
     def __init__(
-        self, limit_s: float = 30.0, end: Callable[[str, int], None] = end_process
+        self, limit_s: float = 30.0, end: Callable[[str, int], None] | None = None
     ) -> None:
-        self.end = end
+        self._end = end
         self._limit = limit_s
         self._lock = threading.Lock()
         self._busy: dict[int, tuple[str, float]] = {}
         self._next = 0
         self._wall_ahead = time.time() - time.monotonic()
         self._thread: threading.Thread | None = None
+
+    @property
+    def end(self) -> Callable[[str, int], None]:
+        """What ends the process."""
+        return self._end or end_process
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:

@@ -14,7 +14,7 @@ from operators.records import Lane, RecordBatch
 from operators.worker import PerWorker
 from recovery.fencing import fence
 from recovery.progress import Board, resume_offset
-from recovery.watchdog import end_process, ending
+from recovery.watchdog import ending
 from sources.budget import InFlight, WorkerBudget
 from sources.lane import LaneReader
 from sources.pace import WorkerPace
@@ -89,7 +89,7 @@ class Reading:
         shutdown: Whether to end.
         health: Is told how the lanes are.
         metrics: Where to count.
-        end: What ends the process on an error of ours.
+        end: What ends the process on an error of ours, unless `end_process` does.
     """
 
     kafka: KafkaConfig
@@ -105,7 +105,7 @@ class Reading:
     shutdown: Shutdown
     health: FlowHealth
     metrics: Metrics
-    end: Callable[[str, int], None] = end_process
+    end: Callable[[str, int], None] | None = None
 
 
 class Worker(NamedTuple):
