@@ -1,5 +1,6 @@
-"""A worker of Kafka Connect with Debezium's connector for PostgreSQL, from the jars of
-`make debezium`.
+"""A worker of Kafka Connect with Debezium's connector for PostgreSQL.
+
+Its jars are those of `make debezium`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,10 @@ class Connect:
             _SETTINGS.format(servers=self._servers, name=self._name, host=HOST, port=self._port)
         )
         command: list[str | Path] = ["java", *JAVA_OPTS]
-        command += [f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION}", f"-Dheadrace.log={self.log}"]
+        command += [
+            f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION}",
+            f"-Dheadrace.log={self.log}",
+        ]
         command += ["-cp", f"{JARS}/*", "org.apache.kafka.connect.cli.ConnectDistributed", settings]
         self._child = Child(command, log=self._folder / "jvm.log")
         self._wait("GET", "/connectors", None, {200})
@@ -141,9 +145,7 @@ class Connect:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _wait(
-        self, method: str, path: str, body: Mapping[str, str] | None, good: set[int]
-    ) -> None:
+    def _wait(self, method: str, path: str, body: Mapping[str, str] | None, good: set[int]) -> None:
         """Ask again until it answers well: it is busy with its group at first."""
         deadline = time.monotonic() + START_S
         told = ""

@@ -122,7 +122,8 @@ class Postgres:
         Raises:
             HarnessError: It fails.
         """
-        found = self._checked(f"SELECT row_to_json(found) FROM ({query}) AS found;")
+        wrapped = f"SELECT row_to_json(found) FROM ({query}) AS found;"  # noqa: S608 - our own
+        found = self._checked(wrapped)
         return [orjson.loads(line) for line in found.splitlines()]
 
     def __enter__(self) -> Self:
@@ -158,7 +159,14 @@ class Postgres:
             return [_program(name), *words]
         # The tether of the child is lost where the user changes; its parent ends it at exit.
         user, group = _owner()
-        return ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", _program(name), *words]
+        return [
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={group}",
+            "--clear-groups",
+            _program(name),
+            *words,
+        ]
 
 
 def _version(path: Path) -> float:

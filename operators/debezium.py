@@ -22,7 +22,9 @@ error, so that no placeholder is ever taken for what the column holds.
 from __future__ import annotations
 
 import base64
+from hashlib import md5
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+from uuid import UUID
 
 import orjson
 
@@ -30,15 +32,26 @@ from operators.judging import MAX_ID_BYTES, Rejected, as_object, kind_of, reject
 from operators.records import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, ItemsView, Mapping, ValuesView
+    from collections.abc import Collection, Mapping
 
 __all__ = ["PLACEHOLDER", "Change", "PartialRow", "Unavailable", "change", "identity"]
 
 PLACEHOLDER: Final = "__debezium_unavailable_value"
 """What stands for a value that the event does not carry (`unavailable.value.placeholder`)."""
 
+_MAP: Final = {PLACEHOLDER: PLACEHOLDER}  # of an hstore
+_TEXTS: Final = (
+    PLACEHOLDER,
+    base64.b64encode(PLACEHOLDER.encode()).decode(),
+    orjson.dumps(_MAP).decode(),
+)
+_UUID: Final = UUID(bytes=md5(PLACEHOLDER.encode(), usedforsecurity=False).digest(), version=3)
+_LISTS: Final = ([PLACEHOLDER], list(PLACEHOLDER.encode()), [str(_UUID)])
+"""What it looks like in columns of other types: strings, arrays of text, of integers, of UUIDs. In
+an array of any other type Debezium says null."""
+
 _ENVELOPE: Final = {"schema", "payload"}
-_UPSERTS: Final = frozenset({"c", "r", "u"})
+_UPSERTS: Final = ("c", "r", "u")
 _PASSED: Final[Collection[frozenset[str]]] = (
     frozenset({"ts_ms"}),  # a heartbeat
     frozenset({"status", "id", "event_count", "data_collections", "ts_ms"}),  # of a transaction
@@ -62,7 +75,8 @@ class PartialRow(dict[str, Any]):
     """
 
     def __init__(self, columns: Mapping[str, Any], missing: Collection[str]) -> None:
-        super().__init__(columns)
+        # What no encoder takes, where the row is asked for as a whole.
+        super().__init__({**columns, **dict.fromkeys(missing, ...)})
         self.missing = frozenset(missing)
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
@@ -76,9 +90,11 @@ class PartialRow(dict[str, Any]):
         Raises:
             Unavailable: The event does not carry it.
         """
-        return self[name] if name in self else default
+        if name in self.missing:
+            _unavailable(name)
+        return super().get(name, default)
 
-    def values(self) -> ValuesView[Any]:
+    def values(self) -> NoReturn:
         """Never: what asks for all asks for those that are missing.
 
         Raises:
@@ -86,7 +102,7 @@ class PartialRow(dict[str, Any]):
         """
         _unavailable(*self.missing)
 
-    def items(self) -> ItemsView[str, Any]:
+    def items(self) -> NoReturn:
         """Never, as `values`.
 
         Raises:
@@ -148,7 +164,7 @@ def identity(key: object) -> str:
         [found] = found.values()
     if found is None:
         reject("bad_key", "the key is null; an id is the value of the table's primary key")
-    if found == "" or found == {}:
+    if found in ("", {}):
         reject("bad_key", "the key is empty")
     identity = found if isinstance(found, str) else _written(found)
     size = len(identity.encode())
@@ -169,27 +185,26 @@ def _payload(value: object) -> object:
 def _row(event: Mapping[str, Any], operation: str) -> Mapping[str, Any]:
     row = event.get("after")
     if not isinstance(row, dict):
-        reject("bad_schema", f"after must be an object where op is {operation!r}, is {kind_of(row)}")
+        reject(
+            "bad_schema", f"after must be an object where op is {operation!r}, is {kind_of(row)}"
+        )
     if operation != "u":  # only an update can leave something out
         return row
     missing = [name for name, value in row.items() if _is_placeholder(value)]
     return PartialRow(row, missing) if missing else row
 
 
-_PLACEHOLDERS: Final = (PLACEHOLDER, base64.b64encode(PLACEHOLDER.encode()).decode())
-
-
 def _is_placeholder(value: object) -> bool:
     if isinstance(value, str):
-        return value in _PLACEHOLDERS
+        return value in _TEXTS
     if isinstance(value, list):
-        return value == [PLACEHOLDER]
-    return value == {PLACEHOLDER: PLACEHOLDER}
+        return value in _LISTS
+    return value == _MAP
 
 
 def _is_passed(event: Mapping[str, Any]) -> bool:
     """Whether it is a heartbeat, the border of a transaction, or a change of schema."""
-    return event.keys() in _PASSED or _OF_SCHEMA <= event.keys()
+    return event.keys() in _PASSED or event.keys() >= _OF_SCHEMA
 
 
 def _written(value: object) -> str:
