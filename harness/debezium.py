@@ -100,6 +100,7 @@ _AFTER: Final = (
        jsonb_build_object('m', repeat('more ', 60)), 1)""",
     "UPDATE articles SET price = 2",
     "UPDATE articles SET body = repeat('Other. ', 50), more = '{}'",
+    "UPDATE articles SET id = '22222222-2222-3333-4444-555555555555'",
     "INSERT INTO notes VALUES ('Grüße, 世界', repeat('A long note. ', 180), 3)",
     "UPDATE notes SET stars = 4 WHERE stars = 3",
     "DELETE FROM notes WHERE stars = 4",

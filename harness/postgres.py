@@ -157,16 +157,10 @@ class Postgres:
         """One of its programs, run by a user that it lets."""
         if os.geteuid() != 0:
             return [_program(name), *words]
-        # The tether of the child is lost where the user changes; its parent ends it at exit.
+        # The promise to end a child with its parent is void where the user changes; given anew here.
         user, group = _owner()
-        return [
-            "setpriv",
-            f"--reuid={user}",
-            f"--regid={group}",
-            "--clear-groups",
-            _program(name),
-            *words,
-        ]
+        changed = [f"--reuid={user}", f"--regid={group}", "--clear-groups", "--pdeathsig=KILL"]
+        return ["setpriv", *changed, _program(name), *words]
 
 
 def _version(path: Path) -> float:

@@ -14,8 +14,8 @@ each event asks for:
 So do heartbeats, the borders of transactions and changes of schema, which have no `op`. A primary
 key that changes is a deletion under the old key and an insertion under the new one: two events.
 
-PostgreSQL leaves large values that an update did not touch out of its log, and Debezium puts a
-placeholder where they would be. Such a row is a `PartialRow`: to ask it for one of them is an
+PostgreSQL leaves large values that an update did not touch out of its log, an update of the primary
+key included, and Debezium puts a placeholder where they would be. Such a row is a `PartialRow`: to ask it for one of them is an
 error, so that no placeholder is ever taken for what the column holds.
 """
 
@@ -72,12 +72,17 @@ class PartialRow(dict[str, Any]):
     Args:
         columns: The row, with placeholders.
         missing: The names of the columns that it does not carry.
+        known: Whether an earlier event under the same key carried them: not so where the primary
+            key has changed.
     """
 
-    def __init__(self, columns: Mapping[str, Any], missing: Collection[str]) -> None:
+    def __init__(
+        self, columns: Mapping[str, Any], missing: Collection[str], *, known: bool
+    ) -> None:
         # What no encoder takes, where the row is asked for as a whole.
         super().__init__({**columns, **dict.fromkeys(missing, ...)})
         self.missing = frozenset(missing)
+        self.known = known
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
         if name in self.missing:
@@ -188,10 +193,8 @@ def _row(event: Mapping[str, Any], operation: str) -> Mapping[str, Any]:
         reject(
             "bad_schema", f"after must be an object where op is {operation!r}, is {kind_of(row)}"
         )
-    if operation != "u":  # only an update can leave something out
-        return row
     missing = [name for name, value in row.items() if _is_placeholder(value)]
-    return PartialRow(row, missing) if missing else row
+    return PartialRow(row, missing, known=operation == "u") if missing else row
 
 
 def _is_placeholder(value: object) -> bool:
