@@ -157,7 +157,7 @@ class Postgres:
         """One of its programs, run by a user that it lets."""
         if os.geteuid() != 0:
             return [_program(name), *words]
-        # The promise to end a child with its parent is void where the user changes; given anew here.
+        # The promise to end a child with its parent ends where the user changes.
         user, group = _owner()
         changed = [f"--reuid={user}", f"--regid={group}", "--clear-groups", "--pdeathsig=KILL"]
         return ["setpriv", *changed, _program(name), *words]

@@ -14,9 +14,9 @@ each event asks for:
 So do heartbeats, the borders of transactions and changes of schema, which have no `op`. A primary
 key that changes is a deletion under the old key and an insertion under the new one: two events.
 
-PostgreSQL leaves large values that an update did not touch out of its log, an update of the primary
-key included, and Debezium puts a placeholder where they would be. Such a row is a `PartialRow`: to ask it for one of them is an
-error, so that no placeholder is ever taken for what the column holds.
+PostgreSQL leaves large values that an update did not touch out of its log, one of the primary key
+included, and Debezium puts a placeholder where they would be. Such a row is a `PartialRow`: to ask
+it for one of them is an error, so that no placeholder is ever taken for what the column holds.
 """
 
 from __future__ import annotations
