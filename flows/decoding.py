@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import UsageError
 from operators.documents import Decoder
-from operators.mapping import Field, MappedDecoder, Plan
+from operators.mapping import ChangeDecoder, Field, MappedDecoder, Plan
 
 if TYPE_CHECKING:
     from flows.settings import Settings
@@ -43,7 +43,8 @@ def decoder_of(settings: Settings) -> RowDecoder:
     plan, most = plan_of(settings), settings.source.max_record_bytes
     if plan is None:
         return Decoder(settings.columns, most)
-    return MappedDecoder(settings.columns, most, plan=plan)
+    decoder = ChangeDecoder if settings.source.format == "debezium" else MappedDecoder
+    return decoder(settings.columns, most, plan=plan)
 
 
 def own_form(settings: Settings, what: str) -> Decoder:

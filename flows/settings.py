@@ -170,6 +170,11 @@ class SourceSettings(_Section):
         le=100_000_000,
         description="Bytes of a record, headers included; a larger one is a dead letter.",
     )
+    format: Literal["json", "debezium"] = Field(
+        "json",
+        description="What a record holds: the fields themselves, or a "
+        "[change event](cdc.md) of Debezium's, whose row has them.",
+    )
     id: Annotated[str, Field(pattern=r"^(key)?(/.*)?$", min_length=1)] = Field(
         "key",
         description="Where the document's id is: `key`, a pointer into a JSON key such as "
@@ -213,10 +218,19 @@ class SourceSettings(_Section):
 
     @model_validator(mode="after")
     def _needs_text(self) -> SourceSettings:
-        mapping = ("id", "metadata", "timestamp", "delete_when", "filter", "markup")
+        mapping = ("format", "id", "metadata", "timestamp", "delete_when", "filter", "markup")
         for name in mapping:
             if not self.mapped and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"source.{name}: is set without source.text, which it goes with")
+        return self
+
+    @model_validator(mode="after")
+    def _row_key(self) -> SourceSettings:
+        if self.format == "debezium" and self.id != "key":
+            raise ValueError(
+                f'source.id: {self.id!r}: with source.format = "debezium" it is the row\'s primary '
+                "key; leave it out (message.key.columns of the connector takes other columns)"
+            )
         return self
 
     @field_validator("metadata")

@@ -76,13 +76,10 @@ class PartialRow(dict[str, Any]):
             key has changed.
     """
 
-    def __init__(
-        self, columns: Mapping[str, Any], missing: Collection[str], *, known: bool
-    ) -> None:
+    def __init__(self, columns: Mapping[str, Any], missing: Collection[str]) -> None:
         # What no encoder takes, where the row is asked for as a whole.
         super().__init__({**columns, **dict.fromkeys(missing, ...)})
         self.missing = frozenset(missing)
-        self.known = known
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 - any JSON value
         if name in self.missing:
@@ -126,28 +123,32 @@ class Change(NamedTuple):
     Attributes:
         kind: `UPSERT`, `DELETE` or `SKIP`.
         row: As it is now; None unless it is an `UPSERT`.
+        known: Whether it is an update, so that an event under the same key went before. The row
+            under a primary key that has changed is none: it is new there.
     """
 
     kind: Kind
     row: Mapping[str, Any] | None = None
+    known: bool = False
 
 
-def change(value: Mapping[str, Any]) -> Change:
+def change(value: object) -> Change:
     """What an event asks for.
 
     Args:
-        value: The record's value, with or without its schema.
+        value: The record's value, with or without its schema; None, which follows a deletion so
+            that compaction removes the key, deletes as well.
 
     Raises:
         Rejected: It is no event of Debezium's, or one that can't be followed.
     """
     event = _payload(value)
-    if event is None:  # a null value, beside its schema
+    if event is None:
         return Change(Kind.DELETE)
     event = as_object(event, "the event")
     operation = event.get("op")
     if operation in _UPSERTS:
-        return Change(Kind.UPSERT, _row(event, operation))
+        return Change(Kind.UPSERT, _row(event, operation), operation == "u")
     if operation == "d":
         return Change(Kind.DELETE)
     if operation == "m" or (operation is None and _is_passed(event)):
@@ -194,7 +195,7 @@ def _row(event: Mapping[str, Any], operation: str) -> Mapping[str, Any]:
             "bad_schema", f"after must be an object where op is {operation!r}, is {kind_of(row)}"
         )
     missing = [name for name, value in row.items() if _is_placeholder(value)]
-    return PartialRow(row, missing, known=operation == "u") if missing else row
+    return PartialRow(row, missing) if missing else row
 
 
 def _is_placeholder(value: object) -> bool:
