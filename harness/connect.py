@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.broker import Broker
+    from harness.cluster import Cluster
 
 __all__ = ["JARS", "Connect", "connector"]
 
@@ -63,7 +64,7 @@ class Connect:
         name: Of its group, and what its topics' names begin with.
     """
 
-    def __init__(self, broker: Broker, folder: Path, name: str = "connect") -> None:
+    def __init__(self, broker: Broker | Cluster, folder: Path, name: str = "connect") -> None:
         self._servers = broker.bootstrap_servers
         self._folder = folder
         self._name = name
