@@ -1,0 +1,72 @@
+"""Rows of a PostgreSQL become rows of the table: by recorded events, and live where it is."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness.cdc import ChangeTrial
+from harness.connect import JARS
+from harness.debezium import PLAIN, RECORDED
+from harness.postgres import programs
+from tests.integration.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from harness.broker import Broker
+
+pytestmark = pytest.mark.kafka
+
+SETTINGS = {
+    "HEADRACE_SOURCE__FORMAT": "debezium",
+    "HEADRACE_SOURCE__TEXT": "{/title?}{/text?}",
+    "HEADRACE_SOURCE__METADATA": json.dumps({"active": {"at": "/active", "type": "bool"}}),
+}
+
+
+def test_recorded_events_become_a_table(broker: Broker, tmp_path: Path) -> None:
+    """Everything but large values of one database, through the flow: each event has one outcome.
+
+    What tells of no row leaves no trace, and the truncate is the one dead letter.
+    """
+    lines = (RECORDED / f"{PLAIN}.ndjson").read_text(encoding="utf-8").splitlines()
+    events = [
+        one
+        for one in map(json.loads, lines)
+        if not one["topic"].endswith((".articles", ".notes", ".logs"))
+    ]
+    with Pipeline(broker, tmp_path, partitions=3, settings=SETTINGS) as pipeline:
+        for one in events:
+            key, value = (
+                None if one[part] is None else one[part].encode() for part in one if part != "topic"
+            )
+            pipeline.put_raw(key, value)
+        pipeline.settle()
+        rows, outputs = pipeline.rows(), pipeline.outputs()
+    assert {name: row["text"] for name, row in rows.items()} == {
+        "1": "Oak armchair",
+        "20": "Pine table",
+        "3": "Stool, back again",
+        "4": "Shelf",
+        '{"line":1,"order":7}': "Two armchairs of oak",
+        '{"line":2,"order":9}': "A pine table",
+    }
+    assert rows["1"]["active"] is False
+    told = [one for one in events if ".public." in one["topic"]]
+    assert len(outputs) == len(told) < len(events)
+    assert [one.outcome for one in outputs].count("bad_schema") == 1
+
+
+@pytest.mark.skipif(programs() is None, reason="no PostgreSQL on PATH or where Debian has it")
+@pytest.mark.skipif(not JARS.exists(), reason="no Debezium in build/debezium: make debezium")
+def test_a_database_becomes_a_table(broker: Broker, tmp_path: Path, texts: list[str]) -> None:
+    """From nothing to a table that equals the database, with Kafka Connect and the flow killed."""
+    with ChangeTrial(broker, tmp_path, texts, records=160, rows=50, seed=5) as trial:
+        trial.kill_connect()
+        trial.kill_at_random()
+        result = trial.finish()
+    assert result.clean, str(result)
+    assert result.report.table_rows > 0
