@@ -172,8 +172,8 @@ class SourceSettings(_Section):
     )
     format: Literal["json", "debezium"] = Field(
         "json",
-        description="What a record holds: the fields themselves, or a "
-        "[change event](cdc.md) of Debezium's, whose row has them.",
+        description="What a value holds: the fields themselves, or a change event of Debezium's, "
+        "whose row has them.",
     )
     id: Annotated[str, Field(pattern=r"^(key)?(/.*)?$", min_length=1)] = Field(
         "key",

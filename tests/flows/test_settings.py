@@ -364,3 +364,16 @@ def test_message_limit_takes_the_largest_record() -> None:
     settings = read(given(SOURCE__MAX_RECORD_BYTES="5000000", MODEL__MAX_CHUNKS="100"))
     assert access.max_message_bytes(settings, 384) >= 5_000_000 + 100 * 384 * 4
     assert access.max_message_bytes(read({}), 384) == 1_000_000
+
+
+def test_change_events_have_the_rows_key() -> None:
+    """A format without a text, and an id elsewhere than in the row's key, are refused by name."""
+    debezium = {"SOURCE__FORMAT": "debezium", "SOURCE__TEXT": "/title"}
+    assert read(given(**debezium)).source.format == "debezium"
+    with pytest.raises(UsageError, match="source.format: is set without source.text"):
+        read(given(SOURCE__FORMAT="debezium"))
+    for place in ("/id", "key/id"):
+        with pytest.raises(UsageError, match="source.id: .* it is the row's primary key"):
+            read(given(**debezium, SOURCE__ID=place))
+    with pytest.raises(UsageError, match="source.format"):
+        read(given(SOURCE__FORMAT="xml", SOURCE__TEXT="/title"))
