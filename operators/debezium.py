@@ -28,7 +28,15 @@ from uuid import UUID
 
 import orjson
 
-from operators.judging import MAX_ID_BYTES, Rejected, as_object, kind_of, reject, shown
+from operators.judging import (
+    MAX_ID_BYTES,
+    SHOWN_CHARACTERS,
+    Rejected,
+    as_object,
+    kind_of,
+    reject,
+    shown,
+)
 from operators.records import Kind
 
 if TYPE_CHECKING:
@@ -212,7 +220,10 @@ def _is_passed(event: Mapping[str, Any]) -> bool:
 
 
 def _written(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+    except orjson.JSONEncodeError as error:
+        reject("bad_key", f"the key is no id: {error}")
 
 
 def _refused(event: Mapping[str, Any], operation: object) -> NoReturn:
@@ -232,6 +243,6 @@ def _refused(event: Mapping[str, Any], operation: object) -> NoReturn:
 
 
 def _unavailable(*names: str) -> NoReturn:
-    told = ", ".join(sorted(names))
+    told = ", ".join(sorted(names))[:SHOWN_CHARACTERS]
     message = f"{told}: unchanged, and too large for PostgreSQL to log it again; set REPLICA "
     raise Unavailable("bad_schema", message + "IDENTITY FULL for the table, or see docs/cdc.md")

@@ -370,10 +370,10 @@ def test_change_events_have_the_rows_key() -> None:
     """A format without a text, and an id elsewhere than in the row's key, are refused by name."""
     debezium = {"SOURCE__FORMAT": "debezium", "SOURCE__TEXT": "/title"}
     assert read(given(**debezium)).source.format == "debezium"
-    with pytest.raises(UsageError, match="source.format: is set without source.text"):
+    with pytest.raises(UsageError, match=r"source\.format: is set without source\.text"):
         read(given(SOURCE__FORMAT="debezium"))
     for place in ("/id", "key/id"):
-        with pytest.raises(UsageError, match="source.id: .* it is the row's primary key"):
+        with pytest.raises(UsageError, match=r"source\.id: .* it is the row's primary key"):
             read(given(**debezium, SOURCE__ID=place))
-    with pytest.raises(UsageError, match="source.format"):
+    with pytest.raises(UsageError, match=r"source\.format"):
         read(given(SOURCE__FORMAT="xml", SOURCE__TEXT="/title"))

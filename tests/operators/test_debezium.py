@@ -27,6 +27,11 @@ Event = tuple[Any, Any]
 """A key and a value, as JSON has them; None where there was none."""
 
 
+DEEP: Any = []
+for _ in range(500):
+    DEEP = [DEEP]
+
+
 def recorded(name: str, topic: str) -> list[Event]:
     """The events of a topic, in their order."""
     lines = (RECORDED / f"{name}.ndjson").read_text(encoding="utf-8").splitlines()
@@ -246,7 +251,9 @@ def test_ids_of_keys(key: object, wanted: str) -> None:
     assert identity(key) == wanted
 
 
-@pytest.mark.parametrize("key", [None, {}, "", {"id": ""}, {"id": None}, {"id": "x" * 1025}])
+@pytest.mark.parametrize(
+    "key", [None, {}, "", {"id": ""}, {"id": None}, {"id": "x" * 1025}, {"id": DEEP}]
+)
 def test_keys_that_are_no_ids(key: object) -> None:
     """Nothing, and what is too long for an id."""
     with pytest.raises(Rejected) as caught:
