@@ -201,7 +201,7 @@ class ChangeTrial(Trial):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.postgres = Postgres()
-        self.connect = Connect(self.broker, self.folder / "connect")
+        self.connect = Connect(self.broker, self.folder / "connect", f"{self.name}-connect")
         self._changes = Changes(self.texts, self.seed)
         self._following = threading.Event()
         self._made = 0

@@ -73,7 +73,7 @@ class Postgres:
             "database.hostname": HOST,
             "database.port": str(self.port),
             "database.user": USER,
-            "database.password": "",
+            "database.password": "none",  # is asked for
             "database.dbname": USER,
         }
 

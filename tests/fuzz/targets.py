@@ -440,7 +440,7 @@ def _filtered(text: bytes) -> str:
 
 def _recorded() -> list[Given]:
     """The change events of a real database."""
-    found = []
+    found: list[Given] = []
     for name in (PLAIN, TYPED):
         lines = (RECORDED / f"{name}.ndjson").read_text(encoding="utf-8").splitlines()
         for one in map(json.loads, lines):
