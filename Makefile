@@ -3,7 +3,8 @@
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test bench soak memory fuzz lint format install kafka proto freeze clean jars model sbom bill
+.PHONY: help demo test bench soak memory fuzz lint format install kafka debezium proto freeze clean jars \
+	model sbom bill
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 PORT ?= 9092
@@ -30,6 +31,7 @@ RUNTIME_DONE := .venv/.runtime
 ALL_DONE := .venv/.all
 RIVALS_DONE := build/rivals/.done
 JARS_DONE := build/jars/.done
+DEBEZIUM_DONE := build/debezium/.done
 SBOM ?= build/sbom.json
 CYCLONEDX := org.cyclonedx:cyclonedx-maven-plugin:2.9.1
 
@@ -75,6 +77,9 @@ install: $(ALL_DONE) jars model ## create .venv with everything, fetch jars and 
 
 kafka: $(RUNTIME_DONE) $(JARS_DONE) ## a real Apache Kafka in the foreground (PORT=9092)
 	@exec $(RUN) harness.broker --port $(PORT) --folder data/kafka-$(PORT)
+
+debezium: $(ALL_DONE) $(JARS_DONE) $(DEBEZIUM_DONE) ## record a PostgreSQL's changes for the tests (needs PostgreSQL)
+	@exec $(RUN) harness.debezium $(ARGS)
 
 proto: $(ALL_DONE) ## generate headrace/v1 from proto/
 	@$(call PROTOC,.)
@@ -131,5 +136,12 @@ $(JARS_DONE): deploy/kafka/pom.xml
 	@rm -rf build/jars
 	@# Maven writes its errors to standard output, and on some systems escapes, however quiet.
 	@mvn --quiet --batch-mode -f deploy/kafka/pom.xml package > build/mvn.log 2>&1 \
+		|| { cat build/mvn.log; exit 1; }
+	@touch $@
+
+$(DEBEZIUM_DONE): deploy/debezium/pom.xml
+	$(call say,Kafka Connect and Debezium from Maven Central)
+	@rm -rf build/debezium
+	@mvn --quiet --batch-mode -f deploy/debezium/pom.xml package > build/mvn.log 2>&1 \
 		|| { cat build/mvn.log; exit 1; }
 	@touch $@

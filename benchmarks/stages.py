@@ -41,6 +41,7 @@ from harness.workload import Topics, make_topics
 from headrace.errors import HeadraceError
 from operators.documents import Decoder
 from operators.embed import EmbedStep, StateLimits
+from operators.encoding import Changed
 from operators.model import open_bundle
 from operators.records import DocumentBatch, Lane, OutcomeBatch, RecordBatch
 from operators.tokenize import Tokenizer
@@ -61,7 +62,10 @@ from telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from operators.encoding import Encoded
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from operators.encoding import Encoded, Input
     from operators.model import Encoder
 
 __all__ = ["STAGES", "Stages", "main"]
@@ -201,7 +205,7 @@ class Stages:
         with _spent() as tokenised:
             for some in texts:
                 self._tokenizer.encode_batch(some)
-        made: dict[str, Encoded] = {}
+        made: dict[Input, Encoded] = {}
         with _spent() as encoded:
             for some in texts:
                 made.update(zip(some, self._encoder.encode(some), strict=True))
@@ -300,10 +304,17 @@ def _run(outcomes: Sequence[OutcomeBatch], rows: int) -> None:
 class _Known:
     """A model that has all vectors."""
 
-    made: Mapping[str, Encoded]
+    made: Mapping[Input, Encoded]
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         return [self.made[text] for text in texts]
+
+    def encode_changed(
+        self,
+        texts: Sequence[Input],
+        known: Mapping[bytes, NDArray[np.float32]],  # noqa: ARG002 - it has all vectors anyway
+    ) -> Changed:
+        return Changed(self.encode(texts), tokens=0, reused=0)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -85,12 +85,22 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     """
     try:
         settings = load()
+        pipelines = settings.each() if flow == "embed" else (settings,)
         kafka = connect(settings)
-        registry = registry_of(settings, kafka.outage_s)
+        registries = [registry_of(one, kafka.outage_s) for one in pipelines]
     except HeadraceError as error:
         yield Item("settings", "problem", str(error))
         return
     yield Item("settings", "ok", "valid")
+    for one, registry in zip(pipelines, registries, strict=True):
+        for item in _pipeline(one, kafka, registry, flow):
+            yield replace(item, name=f"{one.name}: {item.name}") if one.name else item
+
+
+def _pipeline(
+    settings: Settings, kafka: KafkaConfig, registry: Registry | None, flow: Flow
+) -> Iterator[Item]:
+    """What was found of each thing of one pipeline."""
     model, encoder = _model(settings)
     topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
     size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)

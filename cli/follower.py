@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cli.errors import CommandError
+from flows.pipelines import variable_of
 from sinks.errors import SECOND_COPY
 
 if TYPE_CHECKING:
@@ -30,10 +31,12 @@ TAIL_BYTES: Final = 65_536
 _ROOT: Final = Path(__file__).resolve().parent.parent
 
 
-def variables(changed: Mapping[str, str | int]) -> dict[str, str]:
-    """The environment variables of some settings."""
+def variables(changed: Mapping[str, str | int], pipeline: str = "") -> dict[str, str]:
+    """The environment variables of some settings, of one pipeline where there are several."""
+    own = f"PIPELINES__{variable_of(pipeline)}__" if pipeline else ""
     return {
-        "HEADRACE_" + name.upper().replace(".", "__"): str(value) for name, value in changed.items()
+        f"HEADRACE_{own}" + name.upper().replace(".", "__"): str(value)
+        for name, value in changed.items()
     }
 
 

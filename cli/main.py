@@ -34,6 +34,12 @@ app.add_typer(model_app, name="model")
 app.add_typer(dead_letters_app, name="dead-letters")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Pipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline", help="Which of [[pipelines]]. [default: setting pipeline]", metavar="NAME"
+    ),
+]
 Code = Annotated[
     str | None,
     typer.Option(help="Only those with this code, such as bad_json.", metavar="CODE"),
@@ -91,13 +97,31 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _settings() -> "Settings":
+def _settings(pipeline: str | None = None) -> "Settings":
+    """All settings; with a name those of one pipeline are meant."""
     from flows.settings import load
     from telemetry import logs
 
     # What a command has to say it says itself, in one line.
     logs.configure(level=logging.ERROR)
-    return load(os.environ, Path.cwd())
+    named = {} if pipeline is None else {"HEADRACE_PIPELINE": pipeline}
+    return load({**os.environ, **named}, Path.cwd())
+
+
+def _one(pipeline: str | None) -> "Settings":
+    """The settings of the pipeline that is meant, which must be one."""
+    from headrace.errors import UsageError
+
+    meant = _settings(pipeline).each()
+    if len(meant) > 1:
+        names = ", ".join(one.name for one in meant)
+        raise UsageError(f"--pipeline: say which: {names}")
+    return meant[0]
+
+
+def _shared(pipeline: str | None) -> "Settings":
+    """The settings of a pipeline, or without a name those that all have."""
+    return _settings() if pipeline is None else _one(pipeline)
 
 
 @app.command("check")
@@ -105,6 +129,7 @@ def check(
     flow: Annotated[
         str, typer.Argument(help="embed or recommend: whose topics and tables.", metavar="[FLOW]")
     ] = "embed",
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at all that a flow needs, and name what is wrong.
@@ -114,7 +139,7 @@ def check(
     """
     from cli.check import examine, flow_of, show
 
-    if not show(examine(_settings, flow_of(flow)), as_json=as_json):
+    if not show(examine(lambda: _settings(pipeline), flow_of(flow)), as_json=as_json):
         raise typer.Exit(1)
 
 
@@ -127,6 +152,7 @@ def topics_create(
         int | None,
         typer.Option(min=1, help="Copies of each partition. [default: the broker's]", metavar="N"),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the topics that are missing; those that are there stay as they are.
@@ -134,28 +160,28 @@ def topics_create(
     Embeddings: compacted, with as many partitions as the source topic has. Dead letters: not
     compacted, one partition, kept for 30 days. All take records as large as the settings allow.
     """
-    from cli.topics import create, show
+    from cli.topics import create_all, show
 
-    show(create(_settings(), partitions, replication), as_json=as_json)
+    show(create_all(_settings(pipeline), partitions, replication), as_json=as_json)
 
 
 @model_app.command("export")
-def model_export(as_json: AsJson = False) -> None:
+def model_export(pipeline: Pipeline = None, as_json: AsJson = False) -> None:
     """Build the model's bundle into the cache, and find out what runs it best here.
 
     Does nothing where that was done before.
     """
     from cli.model import bundle, show
 
-    show(bundle(_settings()), ("path", "fingerprint"), as_json=as_json)
+    show(bundle(_shared(pipeline)), ("path", "fingerprint"), as_json=as_json)
 
 
 @model_app.command("inspect")
-def model_inspect(as_json: AsJson = False) -> None:
+def model_inspect(pipeline: Pipeline = None, as_json: AsJson = False) -> None:
     """Show the model's bundle, and what runs it on this machine."""
     from cli.model import bundle, show
 
-    show(bundle(_settings()), as_json=as_json)
+    show(bundle(_shared(pipeline)), as_json=as_json)
 
 
 @model_app.command("distill")
@@ -172,6 +198,7 @@ def model_distill(
     max_tokens: Annotated[
         int, typer.Option(min=8, help="Longer texts are truncated.", metavar="N")
     ] = 2048,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a static bundle of the model: over a hundred times as fast, and far less exact.
@@ -182,7 +209,7 @@ def model_distill(
     """
     from cli.distill import distill, show
 
-    show(distill(_settings(), out, texts, dimension, max_tokens), as_json=as_json)
+    show(distill(_shared(pipeline), out, texts, dimension, max_tokens), as_json=as_json)
 
 
 @model_app.command("quantize")
@@ -194,6 +221,7 @@ def model_quantize(
             metavar="FILE",
         ),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Make the model's int8 form, beside its graph.
@@ -204,7 +232,7 @@ def model_quantize(
     """
     from cli.model import quantize, show
 
-    show(quantize(_settings(), texts), as_json=as_json)
+    show(quantize(_shared(pipeline), texts), as_json=as_json)
 
 
 @app.command("load")
@@ -214,6 +242,7 @@ def load(
         str | None,
         typer.Option(help="Where to. [default: the first of source.topics]", metavar="TOPIC"),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Send documents from a file to the source topic, each acknowledged.
@@ -226,7 +255,7 @@ def load(
     from cli.load import load as load_file
     from cli.load import show
 
-    show(load_file(_settings(), file, topic), as_json=as_json)
+    show(load_file(_one(pipeline), file, topic), as_json=as_json)
 
 
 @app.command("search")
@@ -239,13 +268,14 @@ def search(
             "--filter", help="""What they must meet, such as "price < 20".""", metavar="SQL"
         ),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the documents nearest to some words, as the table has them now."""
     from cli.search import search as search_table
     from cli.search import show
 
-    show(search_table(_settings(), words, k, where), as_json=as_json)
+    show(search_table(_one(pipeline), words, k, where), as_json=as_json)
 
 
 @app.command("token")
@@ -278,6 +308,7 @@ def serve(
         int | None,
         typer.Option(min=1, help="Processes. [default: serve.workers]", metavar="N"),
     ] = None,
+    pipeline: Pipeline = None,
 ) -> None:
     """Run the HTTP services: writes to the topics, searches of the table.
 
@@ -286,7 +317,7 @@ def serve(
     """
     from cli.serve import serve as run_services
 
-    code = run_services(_settings(), part, port, workers)
+    code = run_services(_one(pipeline), part, port, workers)
     if code:
         raise typer.Exit(code)
 
@@ -301,17 +332,19 @@ def status(
             metavar="DIR",
         ),
     ] = None,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Show lag, rows, freshness, model and the last snapshot."""
     from cli.status import show
     from cli.status import status as read_status
 
-    show(read_status(_settings(), recovery), as_json=as_json)
+    found = [read_status(one, recovery) for one in _settings(pipeline).each()]
+    show(found, as_json=as_json)
 
 
 @app.command("migrate")
-def migrate(
+def migrate(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     model: Annotated[
         str | None,
         typer.Option(help="What model.name is to be. [default: as it was begun]", metavar="NAME"),
@@ -340,6 +373,7 @@ def migrate(
     abandon: Annotated[
         bool, typer.Option("--abandon", help="Delete a new table that is not switched to.")
     ] = False,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Change the model without a stop: a new table is made, and readers are switched to it.
@@ -362,9 +396,9 @@ def migrate(
     if len(asked) > 1 or (asked and (model, max_tokens, origin) != (None, None, None)):
         raise UsageError(f"migrate: {asked[0]}: goes alone")
     if asked:
-        command.show(others[asked[0]][1](_settings()), as_json=as_json)
+        command.show(others[asked[0]][1](_one(pipeline)), as_json=as_json)
         return
-    for told in command.migrate(_settings(), model, max_tokens, command.origin_of(origin)):
+    for told in command.migrate(_one(pipeline), model, max_tokens, command.origin_of(origin)):
         command.show(told, as_json=as_json)
 
 
@@ -378,13 +412,14 @@ def dead_letters_list(
     most: Annotated[
         int, typer.Option("-n", min=1, help="At most so many, the newest.", metavar="N")
     ] = 50,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Show dead letters, each with its code, its source and what is wrong with it."""
     from cli.dead_letters import Narrowing, choice, listing, show_list
 
     chosen = choice(Narrowing(code, source, partition, since, until))
-    show_list(listing(_settings(), chosen, most), as_json=as_json)
+    show_list(listing(_one(pipeline), chosen, most), as_json=as_json)
 
 
 @dead_letters_app.command("show")
@@ -399,6 +434,7 @@ def dead_letters_show(
             "--bytes", min=0, help="The most of its value, and of each header.", metavar="N"
         ),
     ] = 10_000,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter whole: why it died, where it came from, key, headers and value.
@@ -407,7 +443,7 @@ def dead_letters_show(
     """
     from cli.dead_letters import show_one, whole
 
-    show_one(whole(_settings(), place, most), as_json=as_json)
+    show_one(whole(_one(pipeline), place, most), as_json=as_json)
 
 
 @dead_letters_app.command("replay")
@@ -425,6 +461,7 @@ def dead_letters_replay(  # noqa: PLR0913, PLR0917 - typer makes an option of ea
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be sent.")
     ] = False,
+    pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to their source partitions, once what made them dead is mended.
@@ -444,7 +481,7 @@ def dead_letters_replay(  # noqa: PLR0913, PLR0917 - typer makes an option of ea
             "--offset, or --all alone"
         )
     chosen = choice(narrowed, offset or ())
-    done = replay(_settings(), chosen, dry_run=dry_run)
+    done = replay(_one(pipeline), chosen, dry_run=dry_run)
     show_replay(done, as_json=as_json)
     if done.failed:
         raise typer.Exit(1)

@@ -71,6 +71,7 @@ class Told:
         seeded: How many rows of the old table have been taken, while they are.
         rows: Of how many.
         behind: How many offsets the new table lacks, once it follows the topic.
+        pipeline: Whose table it is; empty where there are no pipelines.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Told:
     seeded: int | None = None
     rows: int | None = None
     behind: int | None = None
+    pipeline: str = ""
 
 
 def migrate(
@@ -114,7 +116,7 @@ def _migrate(
         _make_topics(changed)
         _seed(changed, alias)
         begin_group(changed, alias)
-    with Follower(_environment(target)) as flow:
+    with Follower(_environment(settings, target)) as flow:
         if alias.next is not None:
             alias = _switch(settings, alias, flow)
         yield _told(settings, alias)
@@ -140,7 +142,9 @@ def status(settings: Settings) -> Told:
         SinkError: A table can't be read.
     """
     alias = Aliases(settings.table.uri).get(settings.table.name)
-    return Told(settings.table.name, "none") if alias is None else _told(settings, alias)
+    if alias is None:
+        return Told(settings.table.name, "none", pipeline=settings.name)
+    return _told(settings, alias)
 
 
 def rollback(settings: Settings) -> Told:
@@ -198,7 +202,7 @@ def show(told: Told, *, as_json: bool) -> None:
     if told.phase == "switched" and told.current is not None:
         say("")
         say("set these where the flow and the services are deployed; the new flow takes over then:")
-        for name, value in variables(told.current["settings"]).items():
+        for name, value in variables(told.current["settings"], told.pipeline).items():
             say(f"export {name}={value}")
         say("then stop the old flow, and: headrace migrate --drop-old")
 
@@ -293,10 +297,11 @@ def _go_on(flow: Follower) -> None:
         raise CommandError("headrace migrate: another copy of it has taken over; this one ends")
 
 
-def _environment(target: Target) -> dict[str, str]:
+def _environment(settings: Settings, target: Target) -> dict[str, str]:
     # The metrics' port is the old flow's, and this one has lanes' offsets or begins them all.
-    beside = {"metrics.address": "", "source.start": "earliest"}
-    return variables({**changed_settings(target), **beside})
+    own = {**changed_settings(target), "source.start": "earliest"}
+    beside = {"metrics.address": "", **({"pipeline": settings.name} if settings.name else {})}
+    return {**variables(own, settings.name), **variables(beside)}
 
 
 def _known(settings: Settings) -> Alias:
@@ -316,7 +321,7 @@ def _changed(settings: Settings, before: Alias, after: Alias) -> Told:
 
 def _told(settings: Settings, alias: Alias) -> Told:
     current, following, previous = map(_shown, (alias.current, alias.next, alias.previous))
-    told = Told(alias.name, "none", current, following, previous)
+    told = Told(alias.name, "none", current, following, previous, pipeline=settings.name)
     if alias.next is not None:
         seeded = seeded_of(settings, alias)
         if seeded is not None:

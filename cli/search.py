@@ -21,7 +21,7 @@ SHOWN_CHARACTERS: Final = 400
 
 
 def search(settings: Settings, words: str, k: int, where: str | None) -> list[dict[str, Any]]:
-    """The nearest documents, nearest first: `id`, `score`, `text` and `metadata` of each.
+    """The nearest documents, nearest first: `id`, `score`, `text`, `metadata`, `chunk` of each.
 
     Args:
         settings: They name the table and the model.
@@ -58,9 +58,16 @@ def show(found: list[dict[str, Any]], *, as_json: bool) -> None:
             (
                 item["score"],
                 item["id"],
-                item["text"][:SHOWN_CHARACTERS],
+                _place(item["chunk"]),
+                item["chunk"]["text"][:SHOWN_CHARACTERS],
                 json.dumps(item["metadata"]),
             )
             for item in found
         ]
-        show_table(("score", "id", "text", "metadata"), rows, wide="text", cut=True)
+        columns = ("score", "id", "characters", "text", "metadata")
+        show_table(columns, rows, wide="text", cut=True)
+
+
+def _place(chunk: dict[str, Any]) -> str | None:
+    """The range of characters of a document's best chunk."""
+    return None if chunk["start"] is None else f"{chunk['start']}-{chunk['end']}"

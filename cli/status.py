@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow.compute as pc
 
@@ -17,7 +17,7 @@ from headrace.errors import UsageError
 from sources.lane import LaneReader
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import lance
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from operators.records import Lane
 
 __all__ = ["Status", "show", "status"]
+
+OPTIONAL: Final = ("snapshot", "pipeline")
+"""What JSON has only where it is there."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Status:
         partitions: Each of them.
         table: None while there is no table.
         snapshot: None where no recovery folder is named.
+        pipeline: Whose it is; None where there are no pipelines.
     """
 
     application_id: str
@@ -105,6 +109,7 @@ class Status:
     partitions: list[Partition] = field(default_factory=list)
     table: Table | None = None
     snapshot: Snapshot | None = None
+    pipeline: str | None = None
 
 
 def status(settings: Settings, recovery: Path | None) -> Status:
@@ -125,14 +130,26 @@ def status(settings: Settings, recovery: Path | None) -> Status:
     progress, table = _table(settings)
     partitions = [_partition(kafka, lane, progress.get(lane.key)) for lane in lanes]
     lag = sum(partition.lag for partition in partitions)
-    return Status(settings.kafka.application_id, lag, partitions, table, snapshot)
+    group, name = settings.kafka.application_id, settings.name or None
+    return Status(group, lag, partitions, table, snapshot, name)
 
 
-def show(told: Status, *, as_json: bool) -> None:
-    """Print it."""
+def show(found: Sequence[Status], *, as_json: bool) -> None:
+    """Print that of each pipeline; as JSON a list of them where there are several."""
     if as_json:
-        emit({name: value for name, value in asdict(told).items() if name != "snapshot" or value})
+        told = [
+            {name: value for name, value in asdict(one).items() if name not in OPTIONAL or value}
+            for one in found
+        ]
+        emit(told if len(told) > 1 else told[0])
         return
+    for one in found:
+        _show(one)
+
+
+def _show(told: Status) -> None:
+    if told.pipeline is not None:
+        say(f"pipeline  {told.pipeline}")
     show_table(
         ("partition", "low", "high", "committed", "table", "lag", "oldest waiting"),
         [_row(partition) for partition in told.partitions],

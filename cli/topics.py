@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
 
-__all__ = ["Topic", "create", "show"]
+__all__ = ["Topic", "create", "create_all", "show"]
 
 DEAD_LETTER_PARTITIONS: Final = 1
 DEAD_LETTER_RETENTION_MS: Final = 30 * 86_400_000
@@ -53,6 +53,15 @@ class Topic:
     partitions: int
     config: Mapping[str, str] = field(default_factory=dict)
     made: bool = True
+
+
+def create_all(settings: Settings, partitions: int, replication: int | None) -> list[Topic]:
+    """Make those topics of all pipelines that are missing; see `create`."""
+    topics: dict[str, Topic] = {}
+    for one in settings.each():
+        for topic in create(one, partitions, replication):
+            topics.setdefault(topic.name, topic)
+    return list(topics.values())
 
 
 def create(

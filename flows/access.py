@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Protocol
 
 from clients.kafka import KafkaConfig
-from operators.model import ModelSource, load_encoder
+from operators.model import Chunking, ModelSource, load_encoder
 from operators.views import PRODUCT_COLUMNS
 from sinks.aliases import Aliases
 from sinks.errors import SinkError
@@ -107,8 +107,7 @@ def encoder_of(settings: Settings, metrics: Metrics | None = None) -> Encoder:
         runtime=model.runtime,
         precision=model.precision,
         least_agreement=model.least_agreement,
-        max_chunks=model.max_chunks,
-        chunk_overlap=model.chunk_overlap,
+        chunking=Chunking(model.max_chunks, model.chunk_overlap, model.split),
         batch_tokens=settings.batch.tokens,
         on_inference=metrics.inference if metrics else None,
     )

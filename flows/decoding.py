@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import UsageError
 from operators.documents import Decoder
-from operators.mapping import Field, MappedDecoder, Plan
+from operators.mapping import ChangeDecoder, Field, MappedDecoder, Plan
 from operators.values import JsonValues
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def decoder_of(settings: Settings, values: Values | None = None) -> RowDecoder:
     plan, most = plan_of(settings), settings.source.max_record_bytes
     if plan is None:
         return Decoder(settings.columns, most, values=values)
-    return MappedDecoder(settings.columns, most, plan=plan, values=values or JsonValues())
+    decoder = ChangeDecoder if settings.source.format == "debezium" else MappedDecoder
+    return decoder(settings.columns, most, plan=plan, values=values or JsonValues())
 
 
 def own_form(settings: Settings, what: str) -> Decoder:

@@ -14,12 +14,14 @@ from operators.window import window
 def flow() -> Dataflow:
     """The dataflow; ends the program with one line when a setting or the world is wrong."""
     with one_line_errors():
-        parts = embedding_parts()
+        pipelines = embedding_parts()
     dataflow = Dataflow("embed")
-    records = op.input("read", dataflow, parts.source)
-    documents = op.map("decode", records, parts.decode)
-    outcomes = op.flat_map_batch("embed", documents, parts.embed)
-    windows = window("window", outcomes, parts.windows)
-    op.output("topic", windows, parts.topic)
-    op.output("table", windows, parts.table)
+    for parts in pipelines:
+        prefix = parts.prefix
+        records = op.input(f"{prefix}read", dataflow, parts.source)
+        documents = op.map(f"{prefix}decode", records, parts.decode)
+        outcomes = op.flat_map_batch(f"{prefix}embed", documents, parts.embed)
+        windows = window(f"{prefix}window", outcomes, parts.windows)
+        op.output(f"{prefix}topic", windows, parts.topic)
+        op.output(f"{prefix}table", windows, parts.table)
     return dataflow

@@ -6,27 +6,24 @@ import gc
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.access import encoder_of, max_message_bytes, tracing_of
+from flows.access import max_message_bytes, tracing_of
+from flows.host import Host, naming
 from flows.registering import embedding_schema, registry_of, values_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
-from operators.embed import EmbedStep, StateLimits
+from operators.embed import EmbedStep, Reuse, StateLimits
 from operators.passing import PassingDecoder
 from operators.poison import GuardedDecoder, GuardedStep
 from operators.records import Lane
 from recovery.health import FlowHealth
 from recovery.model import check_model
-from recovery.poison import PoisonGuard
 from recovery.progress import Board
-from recovery.shutdown import Shutdown
 from recovery.store import Launch, StoreIdentity, check_store
-from recovery.watchdog import Watchdog, ending
+from recovery.watchdog import Watchdog, ending_of
 from sinks.maintenance import Upkeep
 from sinks.messages import MessageEncoder
 from sinks.table import TableSink
@@ -35,9 +32,7 @@ from sources.again import read_again
 from sources.budget import read_ahead
 from sources.errors import SourceError
 from sources.kafka import KafkaSource, Reading
-from telemetry import logs, probes
-from telemetry.clients import interval_s
-from telemetry.metrics import Metrics
+from telemetry import logs
 from telemetry.spans import NO_SPANS
 
 if TYPE_CHECKING:
@@ -51,15 +46,19 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.model import Encoder
     from operators.records import DocumentBatch, OutcomeBatch, RecordBatch
+    from recovery.poison import PoisonGuard
+    from recovery.shutdown import Shutdown
     from sinks.messages import Messages
     from sinks.store import TableStore
     from sources.kafka import Model
     from sources.registered import RegisteredValues
+    from telemetry.metrics import Metrics
     from telemetry.spans import Spans
 
 __all__ = [
     "Frame",
-    "frame_of",
+    "Wanted",
+    "frames_of",
     "lanes_of",
     "one_line_errors",
     "settle",
@@ -96,9 +95,9 @@ class Frame:
         metrics: Where to count.
         board: The sinks' progress.
         health: Whether the flow moves.
-        spans: Told of each stage.
         watchdog: Watches commits.
-        shutdown: Whether to end.
+        host: What it shares with other pipelines of the process.
+        spans: Told of each stage.
         guard: Knows what is in native code's hands; None where that is switched off.
         registry: The schema registry; None where none is wanted.
     """
@@ -113,8 +112,8 @@ class Frame:
     board: Board
     health: FlowHealth
     watchdog: Watchdog
+    host: Host
     spans: Spans = NO_SPANS
-    shutdown: Shutdown = field(default_factory=Shutdown)
     guard: PoisonGuard | None = None
     registry: Registry | None = None
 
@@ -127,6 +126,11 @@ class Frame:
     def values(self) -> RegisteredValues | None:
         """What reads records by a registry's schemas; None where they are no such."""
         return values_of(self.settings, self.registry)
+
+    @property
+    def shutdown(self) -> Shutdown:
+        """Whether to end."""
+        return self.host.shutdown
 
     def decoder(
         self, decode: Callable[[RecordBatch], DocumentBatch]
@@ -171,7 +175,7 @@ class Frame:
             values.ahead(batch)
             return decode(batch)
 
-        return ending(step)
+        return self.watchdog.ending(step)
 
     def guarded(
         self, step: Callable[[Sequence[DocumentBatch]], list[OutcomeBatch]]
@@ -196,18 +200,21 @@ class Frame:
         """
         model = self.settings.model
         view_bytes = self.view_bytes if kept else 0
+        store = self.tables[table]
+        lookup = self.watchdog.ending(store.vectors) if self.settings.reuses else None
         return EmbedStep(
             self.encoder,
-            ending(self.tables[table].lookup),
+            self.watchdog.ending(store.lookup),
             self.board.written,
             StateLimits(model.cache_entries, model.cache_bytes, view_bytes),
             self.metrics,
+            reuse=Reuse(model.chunk_prefix, lookup),
         )
 
     @property
     def view_bytes(self) -> int:
         """What a lane may keep of rows that all sinks have."""
-        return VIEW_BYTES // max(1, len(self.lanes))
+        return VIEW_BYTES // max(1, self.host.lanes)
 
     def source(self, model: Model) -> KafkaSource:
         """The source of all lanes.
@@ -222,7 +229,7 @@ class Frame:
             source.missing,
             source.max_in_flight,
             source.max_in_flight_bytes,
-            read_ahead(len(self.lanes)),
+            read_ahead(self.host.lanes),
             self.settings.batch.freshness_ms,
             model,
             {name: store.progress for name, store in self.tables.items()},
@@ -230,6 +237,7 @@ class Frame:
             self.shutdown,
             self.health,
             self.metrics,
+            self.watchdog.end,
         )
         return KafkaSource(self.lanes, reading)
 
@@ -264,6 +272,7 @@ class Frame:
             self.metrics,
             self.spans,
             self.topics.rights,
+            self.host.topic_parts,
         )
         return TopicSink(self.lanes, writing)
 
@@ -304,48 +313,63 @@ class Frame:
         )
 
 
-def frame_of(
-    settings: Settings,
-    kafka: KafkaConfig,
-    topics: Topics,
-    sinks: Sequence[str],
-    tables: Callable[[Encoder], Mapping[str, TableStore]],
-) -> Frame:
-    """Everything that is there before the parts of a flow.
+@dataclass(frozen=True)
+class Wanted:
+    """What a pipeline's frame is made from.
 
-    Args:
+    Attributes:
         settings: The settings.
-        kafka: The broker, and the flow's consumer group.
-        topics: What the flow reads and writes.
+        kafka: The broker, and the pipeline's consumer group.
+        topics: What it reads and writes.
         sinks: Its sinks that are tables.
-        tables: Their tables, for the model.
+        tables: Their tables, for the settings and the model.
+    """
+
+    settings: Settings
+    kafka: KafkaConfig
+    topics: Topics
+    sinks: tuple[str, ...]
+    tables: Callable[[Settings, Encoder], Mapping[str, TableStore]]
+
+
+def frames_of(wanted: Sequence[Wanted]) -> list[Frame]:
+    """Everything that is there before the parts of each pipeline, one after the other.
 
     Raises:
         HeadraceError: A setting is wrong, or what it names is missing or does not fit.
     """
     launch = Launch.parse(sys.argv, os.environ)
     logs.configure()
-    kafka.demand(topics.rights)
-    lanes = lanes_of(kafka, topics)
-    metrics = Metrics(
-        freshness_ms=settings.batch.freshness_ms,
-        tables=sinks,
-        clients_s=interval_s(len(lanes)) if settings.metrics.address else 0.0,
-    )
-    encoder = encoder_of(settings, metrics)
-    metrics.build.labels(version("headrace"), encoder.name, *encoder.served_by).set(1)
+    lanes: list[tuple[Lane, ...]] = []
+    for one in wanted:
+        with naming(one.settings.name):
+            one.kafka.demand(one.topics.rights)
+            lanes.append(lanes_of(one.kafka, one.topics))
+    host = Host(launch, sum(map(len, lanes)), several=len(wanted) > 1)
+    frames: list[Frame] = []
+    for one, own in zip(wanted, lanes, strict=True):
+        with naming(one.settings.name):
+            frames.append(_frame(host, one, own))
+    address = wanted[0].settings.metrics.address
+    host.serve(address, {frame.settings.name: frame.health for frame in frames})
+    return frames
+
+
+def _frame(host: Host, wanted: Wanted, lanes: tuple[Lane, ...]) -> Frame:
+    settings, kafka, launch = wanted.settings, wanted.kafka, host.launch
+    metrics = host.metrics(settings, wanted.sinks)
+    encoder = host.encoder(settings, metrics)
     if launch.recovery is not None:
         keys = tuple(lane.key for lane in lanes)
-        check_store(launch.recovery, StoreIdentity(keys, encoder.name, encoder.fingerprint))
+        identity = StoreIdentity(keys, encoder.name, encoder.fingerprint)
+        check_store(launch.recovery, identity, settings.name if host.several else "")
     check_model(kafka, lanes, encoder.name, encoder.fingerprint)
-    stores = tables(encoder)
+    stores = wanted.tables(settings, encoder)
     for store in stores.values():
         store.ensure()
     durable = {name: store.progress for name, store in stores.items()}
-    board = Board({"topic": _Committed(kafka), **durable}, ("topic", *sinks))
-    guard = _guard(settings.recovery.suspects, kafka.application_id)
-    shutdown = Shutdown(None if guard is None else guard.forgive)
-    watchdog = Watchdog()
+    board = Board({"topic": _Committed(kafka), **durable}, ("topic", *wanted.sinks))
+    watchdog = Watchdog(end=ending_of(settings.name))
     health = FlowHealth(
         board,
         # In a cluster, tables may have their writers in other processes.
@@ -354,39 +378,29 @@ def frame_of(
         kafka.bootstrap_servers,
         watchdog,
         metrics,
+        pipeline=settings.name,
     )
-    if settings.metrics.address:
-        host, _, port = settings.metrics.address.rpartition(":")
-        paths = {"/health/live": health.live, "/health/ready": health.ready}
-        probes.serve(host, int(port) + launch.process, metrics.registry, paths)
-        health.watch()
-    spans = tracing_of(settings, kafka.application_id) or NO_SPANS
     registry = registry_of(
         settings,
-        pause=lambda seconds: shutdown.wait(seconds, "the schema registry"),
+        pause=lambda seconds: host.shutdown.wait(seconds, "the schema registry"),
         told=health.registry_away,
     )
     return Frame(
         settings,
         kafka,
         lanes,
-        topics,
+        wanted.topics,
         encoder,
         stores,
         metrics,
         board,
         health,
         watchdog,
-        spans,
-        shutdown=shutdown,
-        guard=guard,
-        registry=registry,
+        host,
+        tracing_of(settings, kafka.application_id) or NO_SPANS,
+        host.guard(settings.recovery.suspects, kafka.application_id),
+        registry,
     )
-
-
-def _guard(folder: str, application_id: str) -> PoisonGuard | None:
-    """What knows the records that end the process, for one application on this machine."""
-    return PoisonGuard(Path(folder) / f"app-{application_id}") if folder else None
 
 
 def settle() -> None:

@@ -19,12 +19,15 @@ from sinks.seed import Seeding, Snapshot, release, snapshot
 from sinks.writer import TableWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from flows.access import ModelShape
     from flows.settings import Settings
+    from operators.encoding import Encoded, Input
     from operators.model import Encoder
     from sinks.store import Fence, TableStore
+
+    Encode = Callable[[Sequence[Input]], Sequence[Encoded]]
 
 __all__ = [
     "begin",
@@ -116,7 +119,22 @@ def seeding(settings: Settings, alias: Alias, encoder: Encoder) -> Seeding | Non
     upkeep = Upkeep(table.index_rows, table.tombstone_retention_s, table.text_index)
     writer = TableWriter(store, upkeep, settings.model.max_chunks)
     topic, rows = settings.source.topics[0], settings.batch.rows
-    return Seeding(held, writer, store.schema, topic, encoder.encode, rows)
+    return Seeding(
+        held,
+        writer,
+        store.schema,
+        topic,
+        _encoding(settings, encoder),
+        rows,
+        settings.model.chunk_prefix,
+    )
+
+
+def _encoding(settings: Settings, encoder: Encoder) -> Encode:
+    """What embeds documents as the flow would."""
+    if settings.reuses:
+        return lambda texts: encoder.encode_changed(texts, {}).encoded
+    return encoder.encode
 
 
 def begin_group(settings: Settings, alias: Alias) -> None:

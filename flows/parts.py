@@ -17,7 +17,8 @@ from flows.access import (
     table_of,
 )
 from flows.decoding import decoder_of
-from flows.frame import Frame, frame_of, settle
+from flows.frame import Frame, Wanted, frames_of, settle
+from flows.host import naming
 from flows.sampling import check_fit, fit_of
 from flows.settings import Settings, load
 from operators.activity import ActivityStep, Fading
@@ -25,13 +26,14 @@ from operators.background import Ahead, Background
 from operators.records import OutcomeBatch
 from operators.views import ByTopic, StockDecoder, ViewDecoder
 from operators.window import Windows
-from recovery.watchdog import ending
 from sinks.messages import ViewMessages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from operators.model import Encoder
     from operators.records import DocumentBatch, RecordBatch
+    from sinks.store import TableStore
     from sinks.table import TableSink
     from sinks.topic import TopicSink
     from sources.kafka import KafkaSource
@@ -46,8 +48,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class EmbeddingParts:
-    """What `flows.embed` wires together."""
+    """What `flows.embed` wires together for a pipeline.
 
+    Attributes:
+        prefix: Of its steps' ids, where it shares the dataflow with others.
+    """
+
+    prefix: str
     source: KafkaSource
     decode: Callable[[RecordBatch], DocumentBatch]
     embed: Background[DocumentBatch, OutcomeBatch]
@@ -69,21 +76,38 @@ class RecommendingParts:
     users: TableSink
 
 
-def embedding_parts() -> EmbeddingParts:
-    """The parts of `flows.embed`, from the environment and the settings file.
+def embedding_parts() -> list[EmbeddingParts]:
+    """The parts of each pipeline of `flows.embed`, from the environment and the settings file.
 
     Raises:
         HeadraceError: A setting is wrong, or what it names is missing or does not fit.
     """
-    settings = load(os.environ, Path.cwd())
-    frame = frame_of(
-        settings,
-        kafka_of(settings),
-        embedding_topics(settings),
-        ["table"],
-        lambda encoder: {"table": table_of(settings, encoder)},
-    )
-    frame.shutdown.on_signals()
+    wanted = [
+        Wanted(
+            settings,
+            kafka_of(settings),
+            embedding_topics(settings),
+            ("table",),
+            _embedding_tables,
+        )
+        for settings in load(os.environ, Path.cwd()).each()
+    ]
+    frames = frames_of(wanted)
+    frames[0].shutdown.on_signals()
+    parts: list[EmbeddingParts] = []
+    for frame in frames:
+        with naming(frame.settings.name):
+            parts.append(_embedding_parts(frame))
+    settle()
+    return parts
+
+
+def _embedding_tables(settings: Settings, encoder: Encoder) -> dict[str, TableStore]:
+    return {"table": table_of(settings, encoder)}
+
+
+def _embedding_parts(frame: Frame) -> EmbeddingParts:
+    settings = frame.settings
     decode = decoder_of(settings, frame.values)
     if settings.source.mapped:
         check_fit(fit_of(frame.kafka, frame.lanes, decode), fresh=frame.is_fresh)
@@ -91,7 +115,8 @@ def embedding_parts() -> EmbeddingParts:
     step = frame.embed("table", kept=len(settings.source.topics) == 1 and settings.source.by_key)
     embed = Background(frame.guarded(step), _nudge)
     windows = _windows(settings)
-    parts = EmbeddingParts(
+    return EmbeddingParts(
+        f"{settings.name}-" if frame.host.several else "",
         frame.source(Ahead(embed, windows)),
         frame.decoder(decode),
         embed,
@@ -99,8 +124,6 @@ def embedding_parts() -> EmbeddingParts:
         frame.topic_sink(frame.messages(settings.embeddings.topic)),
         frame.table_sink("table"),
     )
-    settle()
-    return parts
 
 
 def recommending_parts() -> RecommendingParts:
@@ -112,12 +135,16 @@ def recommending_parts() -> RecommendingParts:
     settings = _single_chunks(load(os.environ, Path.cwd()))
     recommend = settings.recommend
     kafka = kafka_of(settings)
-    frame = frame_of(
-        settings,
-        replace(kafka, application_id=f"{kafka.application_id}-recommend"),
-        recommending_topics(settings),
-        ["products", "users"],
-        lambda encoder: recommending_tables(settings, encoder),
+    [frame] = frames_of(
+        [
+            Wanted(
+                settings,
+                replace(kafka, application_id=f"{kafka.application_id}-recommend"),
+                recommending_topics(settings),
+                ("products", "users"),
+                recommending_tables,
+            )
+        ]
     )
     frame.shutdown.on_signals()
     embed = Background(frame.guarded(_Recommending(frame)), _nudge)
@@ -164,7 +191,7 @@ class _Recommending:
         # Products are written by every lane.
         self._embed = frame.embed("products", kept=False)
         self._activity = ActivityStep(
-            ending(frame.tables["users"].states),
+            frame.watchdog.ending(frame.tables["users"].states),
             frame.board.written,
             Fading(recommend.half_life_hours * HOUR_MS, recommend.views),
             frame.view_bytes,
@@ -176,8 +203,11 @@ class _Recommending:
 
 
 def _single_chunks(settings: Settings) -> Settings:
-    """The same with one vector for a text: a title is short, and a row of a product is one."""
-    model = settings.model.model_copy(update={"max_chunks": 1})
+    """The same with one vector for a text: a title is short, and a row of a product is one.
+
+    Nothing is put before it either: it is the title itself.
+    """
+    model = settings.model.model_copy(update={"max_chunks": 1, "chunk_prefix": ""})
     return settings.model_copy(update={"model": model})
 
 

@@ -18,12 +18,14 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from flows.pipelines import Pipeline, check_apart, sections_of, variable_of
 from headrace.errors import UsageError
 from operators.columns import COLUMN_TYPES
 
@@ -39,7 +41,7 @@ DEFAULT_FILE: Final = "headrace.toml"
 MIN_KEY_BYTES: Final = 32
 """As RFC 7518 asks of a key of HS256: as many as the hash has."""
 
-SECRET: Final = ("kafka.client", "registry.client", "registry.url", "auth.jwt_key")
+SECRET: Final = ("kafka.client", "registry.client", "registry.url", "auth.jwt_key", "pipelines")
 """Settings whose values are in no error."""
 
 CLIENTS: Final = frozenset({("kafka", "client"), ("registry", "client")})
@@ -57,7 +59,7 @@ FIXED_COLUMNS: Final = frozenset(
     {
         *("id", "vector", "text", "metadata", "event_time", "embedded_at", "model", "tokens"),
         *("truncated", "source_topic", "source_partition", "source_offset", "deleted", "chunk"),
-        "key",
+        *("chunk_start", "chunk_end", "chunk_hash", "key"),
     }
 )
 """What a metadata column can't be called."""
@@ -219,6 +221,11 @@ class SourceSettings(_Section):
         le=100_000_000,
         description="Bytes of a record, headers included; a larger one is a dead letter.",
     )
+    format: Literal["json", "debezium"] = Field(
+        "json",
+        description="What a value holds: the fields themselves, or a change event of Debezium's, "
+        "whose row has them.",
+    )
     id: Annotated[str, Field(pattern=r"^(key)?(/.*)?$", min_length=1)] = Field(
         "key",
         description="Where the document's id is: `key`, a pointer into a JSON key such as "
@@ -262,10 +269,19 @@ class SourceSettings(_Section):
 
     @model_validator(mode="after")
     def _needs_text(self) -> SourceSettings:
-        mapping = ("id", "metadata", "timestamp", "delete_when", "filter", "markup")
+        mapping = ("format", "id", "metadata", "timestamp", "delete_when", "filter", "markup")
         for name in mapping:
             if not self.mapped and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"source.{name}: is set without source.text, which it goes with")
+        return self
+
+    @model_validator(mode="after")
+    def _row_key(self) -> SourceSettings:
+        if self.format == "debezium" and self.id != "key":
+            raise ValueError(
+                f'source.id: {self.id!r}: with source.format = "debezium" it is the row\'s primary '
+                "key; leave it out (message.key.columns of the connector takes other columns)"
+            )
         return self
 
     @field_validator("metadata")
@@ -373,7 +389,24 @@ class ModelSettings(_Section):
     max_chunks: int = Field(
         1, ge=1, le=1000, description="Chunks of `max_tokens` tokens a document; 1 truncates."
     )
-    chunk_overlap: int = Field(32, ge=0, description="Tokens that neighbouring chunks share.")
+    chunk_overlap: int = Field(
+        32, ge=0, description="Tokens that neighbouring chunks share, where cut at tokens."
+    )
+    split: Literal["tokens", "sentences", "markdown"] = Field(
+        "tokens",
+        description="Where a document of several chunks is cut: after so many tokens, between "
+        "sentences and paragraphs, or at the headings and blocks of Markdown.",
+    )
+    chunk_prefix: str = Field(
+        "",
+        description="Metadata field, such as `title`, that is put before each chunk for the model. "
+        "Empty: none.",
+    )
+    reuse: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether chunks that did not change keep their vectors; `auto`: where "
+        "`model.max_chunks` is more than 1, or records are changes of rows (`source.format`).",
+    )
     max_tokens: int | None = Field(
         None, ge=8, description="Tokens of a chunk; the model's own (256) unless set."
     )
@@ -662,6 +695,43 @@ class Settings(_Section):
     recommend: RecommendSettings = Field(default_factory=RecommendSettings)
     serve: ServeSettings = Field(default_factory=ServeSettings)
     auth: AuthSettings = Field(default_factory=AuthSettings)
+    pipelines: Annotated[tuple[Pipeline, ...], BeforeValidator(_from_json)] = Field(
+        (), description="Several pipelines of `flows.embed`: what each has of its own."
+    )
+    pipeline: Annotated[tuple[str, ...], BeforeValidator(_from_list)] = Field(
+        (), description="Which of them are meant, by name; all unless given."
+    )
+
+    _name: str = PrivateAttr("")
+
+    @property
+    def name(self) -> str:
+        """The pipeline whose settings these are; empty where there are no pipelines."""
+        return self._name
+
+    def each(self) -> tuple[Settings, ...]:
+        """The settings of each pipeline that is meant; these alone where there are none."""
+        if not self.pipelines:
+            return (self,)
+        meant = self.pipeline or [pipeline.name for pipeline in self.pipelines]
+        return tuple(self._of(one) for one in self.pipelines if one.name in meant)
+
+    def _of(self, pipeline: Pipeline) -> Settings:
+        own = Settings.model_validate(sections_of(self, pipeline))
+        own._name = pipeline.name  # noqa: SLF001 - of the same class
+        return own
+
+    @model_validator(mode="after")
+    def _apart(self) -> Settings:
+        check_apart(self, self._of, _told)
+        return self
+
+    @property
+    def reuses(self) -> bool:
+        """Whether chunks that did not change keep their vectors."""
+        model = self.model
+        likely = model.max_chunks > 1 or self.source.format == "debezium"
+        return model.reuse == "always" or (model.reuse == "auto" and likely)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -729,7 +799,7 @@ def load(environ: Mapping[str, str], folder: Path) -> Settings:
     """
     given = _from_file(environ, folder)
     for path, value in _from_environment(environ):
-        _set(given, path, value)
+        _set(*_place(given, path), value)
     traces = given.setdefault("traces", {})
     if isinstance(traces, dict):
         traces.setdefault("endpoint", _collector(environ))
@@ -765,7 +835,26 @@ def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[list[str], s
     for variable in sorted(environ):
         if variable.startswith(PREFIX) and variable != CONFIG_VARIABLE:
             # At most three parts: what follows kafka.client or registry.client is a library's name.
-            yield variable[len(PREFIX) :].lower().split("__", 2), environ[variable]
+            parts = variable[len(PREFIX) :].lower().split("__", 2)
+            if parts[0] == "pipelines":
+                parts[2:] = "".join(parts[2:]).split("__", 1) if parts[2:] else []
+            yield parts, environ[variable]
+
+
+def _place(given: dict[str, Any], path: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Where a variable's setting is: for one of a pipeline, among what that has of its own."""
+    if path[0] != "pipelines" or len(path) == 1:
+        return given, path
+    if isinstance(given.get("pipelines"), str):
+        given["pipelines"] = _section([*path[:1], ""], given["pipelines"])
+    pipelines = given.get("pipelines")
+    for one in pipelines if isinstance(pipelines, list) else ():
+        name = one.get("name") if isinstance(one, dict) else None
+        if isinstance(name, str) and variable_of(name) == path[1].upper():
+            if len(path) < 4:
+                raise UsageError(f"{'.'.join(path)}: is no setting; give section and name")
+            return one, path[2:]
+    raise UsageError(f"pipelines.{path[1]}: there is no such pipeline")
 
 
 def _set(given: dict[str, Any], path: list[str], value: str) -> None:

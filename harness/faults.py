@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from harness.audit import Given
     from harness.broker import Broker
     from harness.cluster import Cluster
 
@@ -86,6 +87,7 @@ class Trial:
         module: The flow's module.
         uri: Of the table; a folder of the trial's unless given.
         minutes: How long a scenario takes whose end is not that of its records.
+        source: The source topic; one named for the trial unless given.
         older: The commit whose flow takes turns with this one's, where versions do.
         code: The checkout whose flow runs.
     """
@@ -104,6 +106,7 @@ class Trial:
     module: str = "flows.embed"
     uri: str = ""
     minutes: float = 60.0
+    source: str = ""
     older: str = "HEAD^"
     code: Path = ROOT
 
@@ -111,7 +114,8 @@ class Trial:
         self.uri = self.uri or str(self.folder / "lancedb")
         self._random = random.Random(self.seed)  # noqa: S311 - reproducible, not secret
         self.name = f"trial-{self.folder.name}"
-        self.topics = Topics(self.name, f"{self.name}.embeddings", f"{self.name}.dead-letters")
+        source = self.source or self.name
+        self.topics = Topics(source, f"{self.name}.embeddings", f"{self.name}.dead-letters")
         self.disturbances: list[str] = []
         self._written = threading.Event()
         self._failed: list[BaseException] = []
@@ -155,6 +159,10 @@ class Trial:
         )
         flow.code = self.code
         return flow
+
+    def expected(self, given: Sequence[Given]) -> Sequence[Given]:
+        """What must become of the source records: as they say themselves."""
+        return given
 
     def kill_at_random(self) -> None:
         """Kill all processes, or one of several, at a random moment after progress was made."""
@@ -255,6 +263,7 @@ class Trial:
             self.topics,
             self.name,
             (self.uri, "documents"),
+            self.expected,
         )
         seconds = time.monotonic() - self._started
         return TrialResult(report, self._reader.faults, self.disturbances, seconds)
@@ -314,25 +323,34 @@ class Trial:
     def _supervised(self) -> Supervised:
         return Supervised(self.make_flow())
 
+    def pace(self, started: float, done: int) -> None:
+        """Wait until so many records may be written.
+
+        Args:
+            started: When the first was, by `time.monotonic`.
+            done: How many are.
+        """
+        if self.rate is not None:
+            time.sleep(max(0.0, started + done / self.rate - time.monotonic()))
+
     def _write(self) -> None:
-        started = time.monotonic()
-
-        def pace(done: int) -> None:
-            if self.rate is not None:
-                time.sleep(max(0.0, started + done / self.rate - time.monotonic()))
-
         try:
-            produce(
-                self.broker.bootstrap_servers,
-                self.topics.source,
-                Workload(self.texts, self.keys, self.seed),
-                self.records,
-                abort_share=0.3,
-                on_chunk=pace,
-            )
+            self._work()
         except BaseException as error:  # noqa: BLE001 - raised where it is waited for
             self._failed.append(error)
         self._written.set()
+
+    def _work(self) -> None:
+        """Write all records."""
+        started = time.monotonic()
+        produce(
+            self.broker.bootstrap_servers,
+            self.topics.source,
+            Workload(self.texts, self.keys, self.seed),
+            self.records,
+            abort_share=0.3,
+            on_chunk=lambda done: self.pace(started, done),
+        )
 
     def _wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
         deadline = time.monotonic() + timeout_s

@@ -88,12 +88,14 @@ def bound(
     # Lance trains an index on 256 vectors for each partition, and has the root of the rows of them.
     indexed = rows * model.max_chunks >= settings.table.index_rows
     trained = 256 * math.isqrt(rows * model.max_chunks) * 4 * dimension if indexed else 0
+    # As embedded, in the topic's record, in Arrow; and those of the version before.
+    copies = 4 if settings.reuses else 3
     one_batch = max(64 * 1024, source.max_record_bytes)
     return {
         "read ahead": lanes * 2 * (ahead + max(min(FETCH_BYTES, ahead), source.max_record_bytes)),
         "bytes in flight": TIMES_IN_FLIGHT
         * (workers * source.max_in_flight_bytes + lanes * one_batch),
-        "records in flight": workers * source.max_in_flight * (RECORD_BYTES + 3 * vector),
+        "records in flight": workers * source.max_in_flight * (RECORD_BYTES + copies * vector),
         "rows kept": VIEW_BYTES,
         "encodings kept": model.cache_bytes,
         "Lance's caches": INDEX_CACHE_BYTES + METADATA_CACHE_BYTES,

@@ -22,6 +22,7 @@ import structlog
 
 from harness import hazards
 from harness.broker import Broker
+from harness.cdc import cdc
 from harness.faults import Trial, TrialResult
 from harness.steady import steady
 from harness.texts import docstrings
@@ -122,6 +123,7 @@ FURTHER: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
     "coordinator": hazards.coordinator,
     "upgrade": hazards.upgrade,
     "steady": steady,
+    "cdc": cdc,
 }
 """Run only where they are named: they take long, or need more of the machine."""
 

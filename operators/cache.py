@@ -7,10 +7,12 @@ from hashlib import blake2b
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
+from operators.encoding import Encoded
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from operators.encoding import Encoded
+    from operators.encoding import Prefixed
 
 __all__ = ["ENTRY_BYTES", "SHORT_TEXT", "EncodingCache", "Fingerprint"]
 
@@ -53,6 +55,12 @@ class EncodingCache:
             return text
         return blake2b(text.encode(), digest_size=16).digest()
 
+    @staticmethod
+    def prefixed(text: Prefixed) -> Fingerprint:
+        """What stands for a text with a prefix: 16 bytes."""
+        prefix = blake2b(text.prefix.encode(), digest_size=16).digest()
+        return blake2b(text.text.encode(), digest_size=16, key=prefix).digest()
+
     def get(self, fingerprint: Fingerprint) -> Encoded | None:
         """What the model made of the text, if it is remembered."""
         [found] = self.get_all([fingerprint])
@@ -74,7 +82,7 @@ class EncodingCache:
             The encoding with vectors of its own, fit to be held for long.
         """
         # A copy: the vectors are a view into the whole inference's array, which it would keep.
-        kept = encoded._replace(vectors=encoded.vectors.copy())
+        kept = Encoded(encoded.vectors.copy(), *encoded[1:])
         size = _size(kept)
         if not self._limit or size > self._most:
             return kept

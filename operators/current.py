@@ -15,9 +15,20 @@ from typing import TYPE_CHECKING, Final, Generic, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from operators.encoding import Encoded
 
-__all__ = ["ROW_BYTES", "VIEW_BYTES", "CurrentRow", "LaneView", "RowLookup", "rows_size"]
+__all__ = [
+    "ROW_BYTES",
+    "VIEW_BYTES",
+    "CurrentRow",
+    "LaneView",
+    "RowLookup",
+    "VectorLookup",
+    "rows_size",
+]
 
 Row = TypeVar("Row")
 
@@ -35,8 +46,8 @@ LAYERS: Final = 16
 class CurrentRow(NamedTuple):
     """A document's text and what the model made of it.
 
-    `encoded` is None for a row of the table with several chunks, whose ranges of characters the
-    table does not keep: its text is encoded again.
+    `encoded` is None for a document of the table with several chunks of which an older release
+    did not keep the ranges of characters: its text is encoded again.
     """
 
     text: str
@@ -48,6 +59,13 @@ class RowLookup(Protocol):
 
     def __call__(self, ids: Collection[str]) -> Mapping[str, CurrentRow]:
         """The rows of those ids that the table has and that are not deleted."""
+
+
+class VectorLookup(Protocol):
+    """Reads vectors of committed rows of the table."""
+
+    def __call__(self, ids: Collection[str]) -> Mapping[bytes, NDArray[np.float32]]:
+        """Those of the documents with those ids, by the hashes of their chunks."""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 
@@ -12,7 +12,27 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Encoded", "Packed", "packed", "unpacked"]
+__all__ = ["HASH_BYTES", "Changed", "Encoded", "Input", "Packed", "Prefixed", "packed", "unpacked"]
+
+
+HASH_BYTES: Final = 16
+"""Of the hash of a chunk's tokens."""
+
+
+class Prefixed(NamedTuple):
+    """A text with what is put before each of its chunks, for the model only.
+
+    Attributes:
+        prefix: such as the document's title; may be empty.
+        text: the text.
+    """
+
+    prefix: str
+    text: str
+
+
+Input = str | Prefixed
+"""What is encoded: a text, with a prefix where the settings name one."""
 
 
 class Encoded(NamedTuple):
@@ -22,9 +42,10 @@ class Encoded(NamedTuple):
         vectors: float32 [chunks, dimension], C-contiguous, each row of unit length. A view into
             the array of the whole `encode` call, never written to again.
         spans: each chunk's range of characters, `text[start:end]`.
-        chunk_tokens: each chunk's number of tokens, special ones and the prompt included.
+        chunk_tokens: each chunk's number of tokens, with the special ones, prompt and prefix.
         tokens: the number of tokens of all chunks together.
         truncated: whether the text goes on after its last chunk.
+        hashes: of each chunk's tokens; none unless vectors are to be used again.
     """
 
     vectors: NDArray[np.float32]
@@ -32,6 +53,21 @@ class Encoded(NamedTuple):
     chunk_tokens: tuple[int, ...]
     tokens: int
     truncated: bool
+    hashes: tuple[bytes, ...] = ()
+
+
+class Changed(NamedTuple):
+    """Some encodings, and what they cost.
+
+    Attributes:
+        encoded: One for each text.
+        tokens: Of the chunks that went into the model.
+        reused: How many chunks' vectors were known.
+    """
+
+    encoded: list[Encoded]
+    tokens: int
+    reused: int
 
 
 class Packed(NamedTuple):

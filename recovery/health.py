@@ -19,13 +19,14 @@ from headrace.errors import HeadraceError
 from telemetry.probes import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Mapping
 
     from recovery.progress import Board
     from recovery.watchdog import Watchdog
     from telemetry.metrics import Metrics
+    from telemetry.probes import Probe
 
-__all__ = ["FlowHealth"]
+__all__ = ["FlowHealth", "together"]
 
 log = structlog.get_logger(__name__)
 
@@ -70,6 +71,7 @@ class FlowHealth:
         watchdog: Watches questions to sinks of other processes.
         metrics: Where it is told whether the flow is stalled.
         clock: Seconds that never go back.
+        pipeline: Whose lanes they are, for the log, where there are several.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class FlowHealth:
         watchdog: Watchdog,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
+        pipeline: str = "",
     ) -> None:
+        self._named = {"pipeline": pipeline} if pipeline else {}
         self._board = board
         self._here = tuple(here)
         self._limit_s = limit_s
@@ -197,10 +201,11 @@ class FlowHealth:
     def _judge(self, waiting: list[str], now: float) -> None:
         stalled = self._stuck_s > self._limit_s
         if stalled and self._reason is None:
-            log.error("flow stalled", stage="flow", reason=self._why(waiting, now))
+            reason = self._why(waiting, now)
+            log.error("flow stalled", stage="flow", reason=reason, **self._named)
             self._metrics.stalled.set(1)
         elif not stalled and self._reason is not None:
-            log.info("flow moves again", stage="flow")
+            log.info("flow moves again", stage="flow", **self._named)
             self._metrics.stalled.set(0)
         self._reason = self._why(waiting, now) if stalled else None
 
@@ -251,6 +256,21 @@ class FlowHealth:
                 if not self._board.owns(sink, lane):
                     return f"the {sink} is not open for {lane}"
         return None
+
+
+def together(probes: Mapping[str, Probe]) -> Probe:
+    """What asks several pipelines, by name: well where all are, or else it says which is not."""
+
+    def probe() -> Answer:
+        answers = {name: ask() for name, ask in probes.items()}
+        ill = {name: answer.told for name, answer in answers.items() if not answer.well}
+        told: dict[str, object] = {"status": next((t["status"] for t in ill.values()), "ok")}
+        if ill:
+            told["reason"] = "; ".join(f"{name}: {own['reason']}" for name, own in ill.items())
+        told["pipelines"] = {name: answer.told for name, answer in answers.items()}
+        return Answer(well=not ill, told=told)
+
+    return probe
 
 
 def _named(lanes: Collection[str]) -> str:

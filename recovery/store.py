@@ -42,11 +42,13 @@ class Launch:
         process: The number of this process in its cluster.
         recovery: The recovery folder; None without recovery.
         cluster: Whether there are other processes.
+        workers: How many workers this one has.
     """
 
     process: int = 0
     recovery: Path | None = None
     cluster: bool = False
+    workers: int = 1
 
     @classmethod
     def parse(cls, argv: Sequence[str], environ: Mapping[str, str]) -> Launch:
@@ -63,10 +65,17 @@ class Launch:
         parser.add_argument(
             "-r", "--recovery-directory", default=environ.get("BYTEWAX_RECOVERY_DIRECTORY")
         )
+        parser.add_argument(
+            "-w",
+            "--workers-per-process",
+            default=environ.get("BYTEWAX_WORKERS_PER_PROCESS"),
+        )
         known, _ = parser.parse_known_args(argv[1:])
         process = known.process_id or _pod_number(environ)
         recovery = known.recovery_directory
-        return cls(int(process or 0), Path(recovery) if recovery else None, bool(process))
+        workers = int(known.workers_per_process or 1)
+        folder = Path(recovery) if recovery else None
+        return cls(int(process or 0), folder, bool(process), workers)
 
 
 def _pod_number(environ: Mapping[str, str]) -> str:
@@ -104,10 +113,15 @@ class StoreIdentity:
         return cls(**(fields | {"lanes": tuple(fields["lanes"])}))
 
 
-def check_store(folder: Path, flow: StoreIdentity) -> None:
+def check_store(folder: Path, flow: StoreIdentity, pipeline: str = "") -> None:
     """Check that a folder is an initialised store, private, and this flow's.
 
     One that is nobody's yet is claimed for this flow.
+
+    Args:
+        folder: The folder.
+        flow: What runs.
+        pipeline: Which of several pipelines that share the store it is.
 
     Raises:
         RecoveryError: It is not; the text has the command that mends it. Making a store anew is
@@ -118,10 +132,11 @@ def check_store(folder: Path, flow: StoreIdentity) -> None:
         raise RecoveryError(f"-r {folder}: no recovery store is there; make one: {make}")
     _see_private(folder)
     anew = f"make it anew: rm -r {folder} && {make}"
-    held = _read(folder / IDENTITY_FILE, anew)
+    path = folder / (f"headrace-{pipeline}.json" if pipeline else IDENTITY_FILE)
+    held = _read(path, anew)
     if held is not None:
         _compare(folder, held, flow, anew)
-    _write(folder / IDENTITY_FILE, flow)
+    _write(path, flow)
 
 
 def _see_private(folder: Path) -> None:

@@ -26,7 +26,7 @@ from headrace.errors import HeadraceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["EXIT_STALLED", "Watchdog", "before_end", "end_process", "ending"]
+__all__ = ["EXIT_STALLED", "Watchdog", "before_end", "end_process", "ending", "ending_of"]
 
 EXIT_STALLED: Final = 75
 """The exit code of a process that the watchdog ended: EX_TEMPFAIL of sysexits.h, try again."""
@@ -59,7 +59,21 @@ def end_process(message: str, code: int) -> None:
     os._exit(code)
 
 
-def ending(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+def ending_of(pipeline: str) -> Callable[[str, int], None]:
+    """What ends the process for one of several pipelines: the line says which."""
+    if not pipeline:
+        return end_process
+
+    def end(message: str, code: int) -> None:
+        told = message.removeprefix("headrace: ")
+        end_process(f"headrace: pipelines.{pipeline}: {told}", code)
+
+    return end
+
+
+def ending(
+    call: Callable[Arguments, Result], end: Callable[[str, int], None] | None = None
+) -> Callable[Arguments, Result]:
     """The call, which ends the process on an error of ours, for calls that Bytewax makes."""
 
     @wraps(call)
@@ -67,7 +81,7 @@ def ending(call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
         try:
             return call(*args, **kwargs)
         except HeadraceError as error:
-            end_process(f"headrace: {error}", error.exit_code)
+            (end or end_process)(f"headrace: {error}", error.exit_code)
             raise
 
     return guarded
@@ -78,19 +92,24 @@ class Watchdog:
 
     Args:
         limit_s: How long a call may take, in seconds.
-        end: What ends the process.
+        end: What ends the process; `end_process` unless given.
     """
 
     def __init__(
-        self, limit_s: float = 30.0, end: Callable[[str, int], None] = end_process
+        self, limit_s: float = 30.0, end: Callable[[str, int], None] | None = None
     ) -> None:
-        self._limit = limit_s
         self._end = end
+        self._limit = limit_s
         self._lock = threading.Lock()
         self._busy: dict[int, tuple[str, float]] = {}
         self._next = 0
         self._wall_ahead = time.time() - time.monotonic()
         self._thread: threading.Thread | None = None
+
+    @property
+    def end(self) -> Callable[[str, int], None]:
+        """What ends the process."""
+        return self._end or end_process
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
@@ -105,6 +124,10 @@ class Watchdog:
         finally:
             with self._lock:
                 del self._busy[token]
+
+    def ending(self, call: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        """The call, which ends the process on an error of ours."""
+        return ending(call, self.end)
 
     def _start(self) -> None:
         # Started with the first call: a thread made at import would not survive a fork.
@@ -142,7 +165,7 @@ class Watchdog:
             )
 
     def _give_up(self, why: str) -> None:
-        self._end(
+        self.end(
             f"headrace: {why}; exit {EXIT_STALLED}, start again to go on",
             EXIT_STALLED,
         )

@@ -199,7 +199,8 @@ class _Made:
     def _live(self, latest: Following) -> Live:
         settings = self._settings
         topics = settings.source.topics
-        flow = FlowMetrics(settings.serve.flow_metrics, settings.metrics.address, topics)
+        address = settings.metrics.address
+        flow = FlowMetrics(settings.serve.flow_metrics, address, topics, settings.name)
         kafka = replace(kafka_of(settings), outage_s=OUTAGE_S)
         return Live(flow, latest, _BrokerCheck(kafka, topics[0]))
 

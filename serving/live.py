@@ -44,10 +44,14 @@ class FlowMetrics:
             one answers.
         address: Host and port of the first process's metrics; empty where there are none.
         topics: What the flow reads: metrics of one that reads other topics are left out.
+        pipeline: Which of a flow's pipelines is meant; empty where it has none.
     """
 
-    def __init__(self, urls: Sequence[str], address: str, topics: Collection[str] = ()) -> None:
+    def __init__(
+        self, urls: Sequence[str], address: str, topics: Collection[str] = (), pipeline: str = ""
+    ) -> None:
         self._topics = topics
+        self._pipeline = pipeline
         self._urls = urls
         self._address = address
 
@@ -59,7 +63,7 @@ class FlowMetrics:
             ValueError: What answers is no flow.
         """
         if self._urls:
-            return read_totals([_fetched(url) for url in self._urls], self._topics)
+            return self._totals([_fetched(url) for url in self._urls])
         if not self._address:
             raise OSError("metrics.address is empty; set serve.flow_metrics")
         host, _, port = self._address.rpartition(":")
@@ -69,7 +73,10 @@ class FlowMetrics:
                 texts.append(_fetched(f"http://{host}:{int(port) + number}/metrics"))
             except OSError:
                 break
-        return read_totals(texts, self._topics)
+        return self._totals(texts)
+
+    def _totals(self, texts: Sequence[str]) -> Totals:
+        return read_totals(texts, self._topics, self._pipeline)
 
 
 def _fetched(url: str) -> str:

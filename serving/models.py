@@ -20,6 +20,7 @@ __all__ = [
     "Identity",
     "Inventory",
     "Item",
+    "ItemChunk",
     "Items",
     "LaneLag",
     "LiveState",
@@ -154,6 +155,19 @@ class SearchBody(_Body):
     )
 
 
+class ItemChunk(BaseModel):
+    """The part of a document that was found."""
+
+    number: int = Field(description="From 0 on.", examples=[0])
+    start: int | None = Field(
+        description="Its first character within the document's text; null in rows that an older "
+        "release wrote.",
+        examples=[0],
+    )
+    end: int | None = Field(description="The character after its last one.", examples=[20])
+    text: str = Field(examples=["a red chair of beech"])
+
+
 class Item(BaseModel):
     """A document that was found."""
 
@@ -162,8 +176,9 @@ class Item(BaseModel):
         description="The higher the better: cosine, BM25, or the sum of reciprocal ranks.",
         examples=[0.61],
     )
-    text: str = Field(examples=["a red chair of beech"])
+    text: str = Field(description="All of it.", examples=["a red chair of beech"])
     metadata: dict[str, Any] = Field(examples=[{"price": 120}])
+    chunk: ItemChunk = Field(description="Its best part.")
 
 
 class Items(BaseModel):

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Final, Protocol
 
 import numpy as np
@@ -143,10 +144,7 @@ def search_router(search: Searching) -> APIRouter:
         """Finds the documents nearest to some words: by meaning, by the words, or by both."""
         began = time.perf_counter()
         found = await search.items(body)
-        items = [
-            Item(id=item.id, score=item.score, text=item.text, metadata=item.metadata)
-            for item in found
-        ]
+        items = [Item.model_validate(asdict(item)) for item in found]
         return Items(items=items, took_ms=round((time.perf_counter() - began) * 1000, 3))
 
     return router

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import structlog
 
 from headrace.errors import HeadraceError
-from recovery.watchdog import end_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +41,7 @@ class Committer(Generic[Item]):
             shares the next one. Half as many rows as one may have end the rest at once, and so
             does `hurry`.
         idle: Called in the thread, about once a second while nothing is queued.
-        end: What ends the process when a commit fails.
+        end: What ends the process when a commit fails; the watchdog's own unless given.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Committer(Generic[Item]):
         rows: int,
         pause: Callable[[float], float] = lambda _: 0.0,
         idle: Callable[[], None] = lambda: None,
-        end: Callable[[str, int], None] = end_process,
+        end: Callable[[str, int], None] | None = None,
     ) -> None:
         self._name = name
         self._commit = commit
@@ -66,7 +65,7 @@ class Committer(Generic[Item]):
         self._queued = 0
         self._hurried = False
         self._idle = idle
-        self._end = end
+        self._end = end or watchdog.end
         self._queue: deque[Item] = deque()
         self._changed = threading.Condition()
         self._closing = False

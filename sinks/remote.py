@@ -78,13 +78,19 @@ class RemoteWriter:
         self.opened = opened
 
     @classmethod
-    def open(cls, store: TableStore, upkeep: Upkeep, max_chunks: int) -> RemoteWriter:
+    def open(
+        cls,
+        store: TableStore,
+        upkeep: Upkeep,
+        max_chunks: int,
+        end: Callable[[str, int], None] = end_process,
+    ) -> RemoteWriter:
         """Start the process and open the table in it.
 
         Raises:
             SinkError: It can't be opened, or holds a key twice.
         """
-        return cls(Opening(store, upkeep, max_chunks))
+        return cls(Opening(store, upkeep, max_chunks), end)
 
     @property
     def pid(self) -> int:

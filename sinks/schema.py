@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from operators.encoding import HASH_BYTES
 from sinks.rows import KEY_BYTES, row_key
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from sinks.join import Join
     from sinks.rows import Rows
 
-__all__ = ["ARROW_TYPES", "FENCE_KEY", "TableSchema", "one_of"]
+__all__ = ["ARROW_TYPES", "CHUNK_COLUMNS", "FENCE_KEY", "TableSchema", "one_of"]
 
 Value = TypeVar("Value")
 
@@ -37,6 +38,14 @@ FENCE_KEY: Final = bytes(KEY_BYTES)
 """The key of the fence row, which no document can have but by a chance of 2^-128."""
 
 _TIME: Final = pa.timestamp("ms", tz="UTC")
+
+CHUNK_COLUMNS: Final = (
+    pa.field("chunk_start", pa.int32()),
+    pa.field("chunk_end", pa.int32()),
+    pa.field("chunk_hash", pa.binary(HASH_BYTES)),
+)
+"""Where a chunk stands in its text, and the hash of its tokens; null in rows of tombstones, and in
+those that an older release wrote."""
 
 
 def one_of(ids: Iterable[str]) -> str:
@@ -88,6 +97,7 @@ class TableSchema:
                 pa.field("source_offset", pa.int64()),
                 pa.field("deleted", pa.bool_()),
                 pa.field("chunk", pa.int32()),
+                *CHUNK_COLUMNS,
                 pa.field("key", pa.binary(KEY_BYTES), nullable=False),
             ]
         )
@@ -137,6 +147,7 @@ class TableSchema:
             "source_offset": _joined(r.of(r.batch.offsets) for r in rows),
             "deleted": gone,
             "chunk": chunks,
+            **_places(encoded, chunks),
             "key": list(map(row_key, ids, chunks)),
         }
         return self._table(columns)
@@ -165,6 +176,7 @@ class TableSchema:
             "source_offset": [sequence],
             "deleted": [True],
             "chunk": [0],
+            **{field.name: [None] for field in CHUNK_COLUMNS},
             "key": [FENCE_KEY],
         }
         return self._table(columns)
@@ -176,7 +188,8 @@ class TableSchema:
             heads: The row of each chunk's document that takes it away, of this schema.
             chunks: The number of each chunk.
         """
-        emptied = ["vector", "text", "metadata", *self.columns]
+        places = [field.name for field in CHUNK_COLUMNS]
+        emptied = ["vector", "text", "metadata", *self.columns, *places]
         keys = [row_key(*row) for row in zip(heads.column("id").to_pylist(), chunks, strict=True)]
         changed: dict[str, Any] = {
             **{name: pa.nulls(len(heads), self.arrow.field(name).type) for name in emptied},
@@ -253,6 +266,22 @@ def _tokens(encoded: Sequence[Encoded | None], chunks: Sequence[int]) -> list[in
         assert own is not None
         tokens[index] = own.chunk_tokens[chunks[index]]
     return tokens
+
+
+def _places(encoded: Sequence[Encoded | None], chunks: Sequence[int]) -> dict[str, list[Any]]:
+    """Each chunk's range of characters, and the hash of its tokens if that is told."""
+    spans: list[tuple[int | None, int | None]] = [(None, None)] * len(encoded)
+    hashes: list[bytes | None] = [None] * len(encoded)
+    for index, (one, chunk) in enumerate(zip(encoded, chunks, strict=True)):
+        if one is not None:
+            spans[index] = one.spans[chunk]
+            hashes[index] = one.hashes[chunk] if one.hashes else None
+    starts = [start for start, _ in spans]
+    return {
+        "chunk_start": starts,
+        "chunk_end": [end for _, end in spans],
+        "chunk_hash": hashes,
+    }
 
 
 def _further(chunks: Sequence[int]) -> list[int]:

@@ -6,6 +6,7 @@ A search reads one version of the table, the newest when it begins.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ import lance
 
 from sinks.errors import FilterError, SinkError
 from sinks.filters import predicate
+from sinks.schema import one_of
 from sinks.store import LANCE_ERRORS, one_line
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Found",
+    "FoundChunk",
     "Mode",
     "NoTextIndexError",
     "Query",
@@ -50,10 +53,12 @@ WIDEN: Final = 4
 FUSED_ROWS: Final = 100
 """The fewest rows of each kind that a hybrid search fuses, so that its first pages agree."""
 
-HIDDEN: Final = frozenset({"vector", "metadata", "deleted", "key"})
+HIDDEN: Final = frozenset({"vector", "metadata", "deleted", "key", "chunk_hash"})
 """Columns that no condition may name: each is something else than a user would take it for."""
 
 _ALIVE: Final = "NOT deleted"
+_PLACES: Final = ("chunk_start", "chunk_end")
+_WORD: Final = re.compile(r"\w+")
 
 
 class NoTextIndexError(SinkError):
@@ -89,20 +94,41 @@ class Query:
 
 
 @dataclass(frozen=True)
+class FoundChunk:
+    """The part of a document that a query found.
+
+    Attributes:
+        number: Its number, from 0 on.
+        start: Its first character within the document's text; None where an older release wrote
+            the row and told no more.
+        end: The character after its last one; None as well.
+        text: Its text.
+    """
+
+    number: int
+    start: int | None
+    end: int | None
+    text: str
+
+
+@dataclass(frozen=True)
 class Found:
     """A document as users see it.
 
     Attributes:
         id: Its id.
-        score: The higher the nearer: cosine, BM25, or the sum of reciprocal ranks.
-        text: Its text, or that of the chunk found.
+        score: Of its best chunk, the higher the nearer: cosine, BM25, or the sum of reciprocal
+            ranks.
+        text: Its text.
         metadata: Whole again, wherever the table keeps it.
+        chunk: Its best chunk.
     """
 
     id: str
     score: float
     text: str
     metadata: dict[str, Any]
+    chunk: FoundChunk
 
 
 class TableReader:
@@ -189,12 +215,12 @@ def find(dataset: lance.LanceDataset, query: Query, columns: Collection[str]) ->
     rows = query.depth
     while True:
         found = search.ranked(rows)
-        best: dict[str, dict[str, Any]] = {}
+        documents: dict[str, list[dict[str, Any]]] = {}
         for row in found:
-            best.setdefault(row["id"], row)
-        if len(best) >= query.depth or len(found) < rows:
-            page = list(best.values())[query.offset : query.depth]
-            return [_item(row, search.columns) for row in page]
+            documents.setdefault(row["id"], []).append(row)
+        if len(documents) >= query.depth or len(found) < rows:
+            page = list(documents.values())[query.offset : query.depth]
+            return search.items(page)
         rows *= WIDEN
 
 
@@ -249,6 +275,32 @@ class _Search:
             return _scored(table, table.column("_score").to_pylist())
         return self._fused(rows)
 
+    def items(self, documents: list[list[dict[str, Any]]]) -> list[Found]:
+        """What users see of documents, each the rows of it that were found, best first."""
+        words = set(_WORD.findall(self.query.text.casefold()))
+        chosen = [_best(rows, words if self.query.mode == "text" else set()) for rows in documents]
+        texts = self._texts({row["id"] for row in chosen if row["chunk"]})
+        return [
+            self._item(rows[0]["score"], row, texts.get(row["id"], row["text"]))
+            for rows, row in zip(documents, chosen, strict=True)
+        ]
+
+    def _item(self, score: float, row: dict[str, Any], text: str) -> Found:
+        typed = {name: row[name] for name in self.columns if row[name] is not None}
+        metadata = {**json.loads(row["metadata"] or "{}"), **typed}
+        return Found(row["id"], score, text, metadata, _chunk(row))
+
+    def _texts(self, ids: Collection[str]) -> dict[str, str]:
+        """The whole texts of documents."""
+        if not ids:
+            return {}
+        condition = f"{one_of(ids)} AND chunk = 0 AND {_ALIVE}"
+        try:
+            found = self.dataset.to_table(columns=["id", "text"], filter=condition)
+        except LANCE_ERRORS as error:
+            raise SinkError(f"table.name: can't be searched: {one_line(error)}") from error
+        return dict(zip(*(found.column(name).to_pylist() for name in ("id", "text")), strict=True))
+
     def _fused(self, rows: int) -> list[dict[str, Any]]:
         depth = max(rows, FUSED_ROWS)
         near = self._nearest(depth).sort_by("_distance")
@@ -264,7 +316,11 @@ class _Search:
             "metric": "cosine",
         }
         if _indexed(self.dataset, "vector"):
-            nearest |= {"nprobes": PROBES, "refine_factor": REFINE}
+            # As many more as there are more rows asked for than documents.
+            nearest |= {
+                "nprobes": PROBES * max(1, rows // self.query.depth),
+                "refine_factor": REFINE,
+            }
         return self._rows("_distance", nearest=nearest)
 
     def _matching(self, rows: int) -> pa.Table:
@@ -276,9 +332,10 @@ class _Search:
         return self._rows("_score", full_text_query=self.query.text, limit=rows)
 
     def _rows(self, measure: str, **search: Any) -> pa.Table:  # noqa: ANN401 - as Lance takes it
+        places = [name for name in _PLACES if name in self.dataset.schema.names]
         try:
             return self.dataset.to_table(
-                columns=["id", "text", "metadata", *self.columns, measure],
+                columns=["id", "text", "metadata", "chunk", *places, *self.columns, measure],
                 filter=self.condition,
                 prefilter=True,
                 with_row_id=True,
@@ -301,10 +358,22 @@ def _scored(table: pa.Table, scores: list[float]) -> list[dict[str, Any]]:
     ]
 
 
-def _item(row: dict[str, Any], columns: Collection[str]) -> Found:
-    typed = {name: row[name] for name in columns if row[name] is not None}
-    metadata = {**json.loads(row["metadata"] or "{}"), **typed}
-    return Found(row["id"], row["score"], row["text"], metadata)
+def _best(rows: list[dict[str, Any]], words: Collection[str]) -> dict[str, Any]:
+    """The best of a document's rows, which are in order.
+
+    The first chunk's row has the whole text, so in a search by words it is found for words of any
+    chunk: the chunk that has most of them is meant.
+    """
+    if len(rows) == 1 or not words:
+        return rows[0]
+    return max(rows, key=lambda row: sum(word in _chunk(row).text.casefold() for word in words))
+
+
+def _chunk(row: dict[str, Any]) -> FoundChunk:
+    start, end, text = row.get("chunk_start"), row.get("chunk_end"), row["text"]
+    if not row["chunk"]:
+        text = text[slice(start, end)]
+    return FoundChunk(row["chunk"], start, end, text)
 
 
 def _told(error: BaseException) -> str:

@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from operators.clock import wall_ms
+from operators.encoding import Prefixed
+from operators.prefix import prefixes_of
 from operators.records import Kind, Lane, Metadata, OutcomeBatch
 from sinks.errors import SinkError
 from sinks.rows import table_rows
@@ -24,7 +26,7 @@ from sinks.store import LANCE_ERRORS, one_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from operators.encoding import Encoded
+    from operators.encoding import Encoded, Input
     from sinks.schema import TableSchema
     from sinks.store import Fence, TableStore
 
@@ -129,6 +131,7 @@ class Seeding:
         topic: The topic of the documents, where the rows don't say.
         encode: The model of the table: text in, vectors out.
         rows: The most rows of one commit.
+        prefix: The metadata field that is put before each chunk; empty for none.
 
     Attributes:
         total: How many rows there are to take.
@@ -141,8 +144,9 @@ class Seeding:
         writer: Writer,
         schema: TableSchema,
         topic: str,
-        encode: Callable[[Sequence[str]], Sequence[Encoded]],
+        encode: Callable[[Sequence[Input]], Sequence[Encoded]],
         rows: int,
+        prefix: str = "",
     ) -> None:
         self.total = len(snapshot)
         self.left_out: list[str] = []
@@ -152,6 +156,7 @@ class Seeding:
         self._topic = topic
         self._encode = encode
         self._rows = rows
+        self._prefix = prefix
 
     def run(self) -> Iterator[int]:
         """Take what has not been taken before; gives how many rows have been, after each commit.
@@ -202,7 +207,7 @@ class Seeding:
         """Documents as the outcomes of their records, a batch for each lane."""
         held = rows.to_pylist()
         alive = [row for row in held if not row["deleted"]]
-        made = self._encode([row["text"] for row in alive]) if alive else []
+        made = self._encode(self._inputs(alive)) if alive else []
         vectors = {row["id"]: one for row, one in zip(alive, made, strict=True)}
         unfit = {name for name, one in vectors.items() if not np.isfinite(one.vectors).all()}
         self.left_out += sorted(unfit)
@@ -212,6 +217,15 @@ class Seeding:
                 lane = Lane(row.get("source_topic", self._topic), row["source_partition"])
                 lanes.setdefault(lane, []).append(row)
         return [self._batch(lane, own, vectors) for lane, own in lanes.items()]
+
+    def _inputs(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Input]:
+        """What is encoded of documents."""
+        texts = [row["text"] for row in rows]
+        if not self._prefix:
+            return texts
+        typed = {name: [row[name] for row in rows] for name in self._schema.columns}
+        told = Metadata([row["metadata"] for row in rows], typed=typed)
+        return list(map(Prefixed, prefixes_of(told, self._prefix), texts))
 
     def _batch(
         self, lane: Lane, rows: Sequence[Mapping[str, Any]], vectors: Mapping[str, Encoded]

@@ -18,7 +18,7 @@ from operators.activity import StoredState
 from operators.current import CurrentRow
 from operators.encoding import Encoded
 from sinks.errors import SinkError
-from sinks.schema import FENCE_KEY, TableSchema, one_of
+from sinks.schema import CHUNK_COLUMNS, FENCE_KEY, TableSchema, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -170,13 +170,31 @@ class TableStore:
                 raise SinkError(
                     f"table.uri: {self.uri}: can't create table {self.name}: {one_line(error)}"
                 ) from error
-        dataset = self.open()
+        dataset = self._with_places(self.open())
         self.check(dataset)
         if not to_seed and self.fence(dataset).seeded is not None:
             raise SinkError(
                 f"table.name: {self.name}: has not all rows of the table before it yet; go on with "
                 "that: headrace migrate"
             )
+
+    def _with_places(self, dataset: lance.LanceDataset) -> lance.LanceDataset:
+        """A table that an older release made gets the columns that it lacks, with nulls.
+
+        Raises:
+            SinkError: It can't be written.
+        """
+        lacking = [own for own in CHUNK_COLUMNS if own.name not in dataset.schema.names]
+        if len(lacking) < len(CHUNK_COLUMNS):
+            return dataset
+        with self.writing():
+            try:
+                dataset.add_columns(pa.schema(lacking))
+            except LANCE_ERRORS as error:
+                # Another start may have been first.
+                if not is_conflict(error) and self.open().schema == dataset.schema:
+                    raise
+        return self.open()
 
     def exists(self) -> bool:
         """Whether there is a table."""
@@ -251,12 +269,28 @@ class TableStore:
             SinkError: The table can't be read.
         """
         dataset = self.open()
+        places = [own.name for own in CHUNK_COLUMNS]
         with self.reading():
             found = dataset.to_table(
-                columns=["id", "vector", "text", "tokens", "truncated", "chunk"],
+                columns=["id", "vector", "text", "tokens", "truncated", "chunk", *places],
                 filter=f"{one_of(ids)} AND NOT deleted",
             )
         return _current(found)
+
+    def vectors(self, ids: Collection[str]) -> Mapping[bytes, NDArray[np.float32]]:
+        """The vectors of those documents. See `operators.current`.
+
+        Raises:
+            SinkError: The table can't be read.
+        """
+        dataset = self.open()
+        with self.reading():
+            found = dataset.to_table(
+                columns=["chunk_hash", "vector"],
+                filter=f"{one_of(ids)} AND chunk_hash IS NOT NULL",
+            )
+        hashes = found.column("chunk_hash").to_pylist()
+        return dict(zip(hashes, _matrix(found.column("vector")), strict=True))
 
     def states(
         self, ids: Collection[str], dataset: lance.LanceDataset | None = None
@@ -375,23 +409,47 @@ def vectors_of(dataset: lance.LanceDataset, ids: Collection[str]) -> dict[str, N
 
 
 def _current(found: pa.Table) -> dict[str, CurrentRow]:
-    several = {row for row, chunk in zip(*_columns(found, "id", "chunk"), strict=True) if chunk}
+    documents: dict[str, list[dict[str, Any]]] = {}
+    # A copy: vectors are kept longer than the rows that they came with.
+    vectors = _matrix(found.column("vector"))
+    for row, vector in zip(found.drop_columns("vector").to_pylist(), vectors, strict=True):
+        documents.setdefault(row["id"], []).append({**row, "vector": vector.copy()})
     rows: dict[str, CurrentRow] = {}
-    vectors = found.column("vector").combine_chunks()
-    ids, chunks, texts = _columns(found, "id", "chunk", "text")
-    tokens, truncated = _columns(found, "tokens", "truncated")
-    for index, identity in enumerate(ids):
-        if chunks[index]:
-            continue
-        encoded = None
-        if identity not in several:
-            # A copy: it is kept longer than the rows that it came with.
-            vector = np.array(vectors[index].values, np.float32).reshape(1, -1)
-            span = (0, len(texts[index]))
-            count = tokens[index]
-            encoded = Encoded(vector, (span,), (count,), count, truncated[index])
-        rows[identity] = CurrentRow(texts[index], encoded)
+    for identity, chunks in documents.items():
+        chunks.sort(key=lambda row: int(row["chunk"]))
+        if chunks[0]["chunk"] == 0:
+            rows[identity] = CurrentRow(chunks[0]["text"], _encoded(chunks))
     return rows
+
+
+def _encoded(chunks: list[dict[str, Any]]) -> Encoded | None:
+    """What a document's rows hold of its encoding; None where they don't hold all of it."""
+    first = chunks[0]
+    starts = [row["chunk_start"] for row in chunks]
+    if None in starts:
+        if len(chunks) > 1:
+            return None
+        spans = [(0, len(first["text"]))]
+    else:
+        spans = [(row["chunk_start"], row["chunk_end"]) for row in chunks]
+    further = [row["tokens"] for row in chunks[1:]]
+    hashes = [row["chunk_hash"] for row in chunks]
+    return Encoded(
+        np.stack([row["vector"] for row in chunks]),
+        tuple(spans),
+        (first["tokens"] - sum(further), *further),
+        first["tokens"],
+        first["truncated"],
+        () if None in hashes else tuple(hashes),
+    )
+
+
+def _matrix(vectors: pa.ChunkedArray) -> NDArray[np.float32]:
+    """Vectors, none of them null, as float32 [rows, dimension]; a view where it can be."""
+    dimension = vectors.type.list_size
+    flat = pa.chunked_array([own.flatten() for own in vectors.chunks], pa.float32())
+    numbers: NDArray[np.float32] = np.asarray(flat, np.float32).reshape(-1, dimension)
+    return numbers
 
 
 def _columns(table: pa.Table, *names: str) -> list[list[Any]]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from operators.window import Window
-from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.pace import Pace
 from sinks.remote import RemoteWriter
@@ -80,7 +79,8 @@ class TableSink(FixedPartitionedSink[Window, None]):
         resume_state: None,  # noqa: ARG002 - the fence row is the state
     ) -> TablePartitionSink:
         """Open the table for writing."""
-        writer = ending(RemoteWriter.open)(self.store, self.upkeep, self.max_chunks)
+        opened = self.watchdog.ending(RemoteWriter.open)
+        writer = opened(self.store, self.upkeep, self.max_chunks, self.watchdog.end)
         pace = Pace(PACE_SHARE * self.freshness_ms, lane_rows=self.lane_rows)
         return TablePartitionSink(
             writer,

@@ -15,7 +15,6 @@ from clients.rights import is_denied
 from operators.records import Lane, OutcomeBatch, count
 from operators.window import Window
 from recovery.fencing import fenced_producer
-from recovery.watchdog import ending
 from sinks.committer import Committer
 from sinks.errors import SECOND_COPY, SinkError
 from sinks.seam import check_seam
@@ -78,6 +77,7 @@ class Writing:
         metrics: Where to count.
         spans: Told of each transaction.
         rights: The operation that is needed on each topic, outputs and sources.
+        parts: Those that this process has built, other pipelines' too.
     """
 
     kafka: KafkaConfig
@@ -89,6 +89,7 @@ class Writing:
     metrics: Metrics
     spans: Spans = NO_SPANS
     rights: Mapping[str, str] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -106,7 +107,6 @@ class TopicSink(FixedPartitionedSink[Window, None]):
 
     lanes: tuple[Lane, ...]
     writing: Writing
-    _built: list[str] = field(default_factory=list, init=False)
 
     def list_parts(self) -> list[str]:
         """The keys of the lanes."""
@@ -124,12 +124,12 @@ class TopicSink(FixedPartitionedSink[Window, None]):
         resume_state: None,  # noqa: ARG002 - the committed offset is the state
     ) -> TopicPartitionSink:
         """A part; it opens a lane when the first window of that comes."""
-        self._built.append(for_part)
+        self.writing.parts.append(for_part)
         return TopicPartitionSink(self.writing, self._pause_s)
 
     def _pause_s(self) -> float:
         """How long a lane gathers, so that all of this process's parts keep to its transactions."""
-        return len(self._built) / TRANSACTIONS_PER_S
+        return len(self.writing.parts) / TRANSACTIONS_PER_S
 
 
 @dataclass
@@ -156,7 +156,8 @@ class TopicPartitionSink(StatefulSinkPartition[Window, None]):
 
     def _writer(self, lane: Lane) -> LaneWriter:
         if lane not in self._writers:
-            self._writers[lane] = ending(LaneWriter)(self.writing, lane, self.pause_s())
+            writer = self.writing.watchdog.ending(LaneWriter)
+            self._writers[lane] = writer(self.writing, lane, self.pause_s())
         return self._writers[lane]
 
 

@@ -89,6 +89,7 @@ class Reading:
         shutdown: Whether to end.
         health: Is told how the lanes are.
         metrics: Where to count.
+        end: What ends the process on an error of ours, unless `end_process` does.
     """
 
     kafka: KafkaConfig
@@ -104,6 +105,7 @@ class Reading:
     shutdown: Shutdown
     health: FlowHealth
     metrics: Metrics
+    end: Callable[[str, int], None] | None = None
 
 
 class Worker(NamedTuple):
@@ -204,7 +206,8 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         self._awake: datetime | None = None
         self._moved = datetime.now(UTC)
         self._lanes: list[ActiveLane] = []
-        self._add(lane, reading.start)
+        self._read = ending(self._read_lanes, reading.end)
+        ending(self._add, reading.end)(lane, reading.start)
         watch.join()
 
     def next_batch(self) -> list[RecordBatch]:
@@ -234,8 +237,7 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         busy = now - self._moved < QUIET or not self._reading.model.idle()
         return REST if busy else LONG_REST
 
-    @ending
-    def _read(self) -> list[RecordBatch]:
+    def _read_lanes(self) -> list[RecordBatch]:
         self._watch_broker()
         read = [lane.read(self._worker) for lane in self._lanes]
         # Not by truth: a batch without records is passed on, for the progress in it.
@@ -267,7 +269,6 @@ class KafkaPartition(StatefulSourcePartition[RecordBatch, dict[str, int]]):
         for lane in self._lanes:
             self._reading.health.ends(lane.reader.lane.key)
 
-    @ending
     def _add(self, lane: Lane, start: Literal["earliest", "latest"]) -> None:
         self._worker.budget.join()
         self._reading.health.starts(lane.key)

@@ -58,12 +58,17 @@ class FreshnessWatch:
     Args:
         limits_ms: How old a record may be when a sink has committed it, by sink, in milliseconds.
         clock: Seconds that never go back.
+        pipeline: Whose they are, for the log, where there are several.
     """
 
     def __init__(
-        self, limits_ms: dict[str, float], clock: Callable[[], float] = time.monotonic
+        self,
+        limits_ms: dict[str, float],
+        clock: Callable[[], float] = time.monotonic,
+        pipeline: str = "",
     ) -> None:
         self._limits = limits_ms
+        self._named = {"pipeline": pipeline} if pipeline else {}
         self._clock = clock
         self._lock = Lock()
         self._spans = {sink: _Span(clock()) for sink in limits_ms}
@@ -88,6 +93,7 @@ class FreshnessWatch:
             "target_ms": self._limits[sink],
             "late_share": round(share, 3),
             "worst_ms": round(span.worst_ms),
+            **self._named,
         }
         if not span.missed and share > MISSED_SHARE:
             log.warning("freshness target missed", **figures)

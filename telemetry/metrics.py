@@ -28,7 +28,7 @@ _INDEX_S: Final = (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 
 
 class Metrics:
-    """One process's metrics.
+    """The metrics of one process, or of one of several pipelines in it.
 
     Args:
         registry: Where they are registered; a fresh one unless given.
@@ -36,6 +36,7 @@ class Metrics:
             has twice as long.
         tables: The sinks that are tables.
         clients_s: How often Kafka clients tell of themselves, in seconds; 0 for never.
+        pipeline: Whose they are, where a process has several: that of the process are left out.
 
     Attributes:
         clients: Takes what they tell.
@@ -47,14 +48,17 @@ class Metrics:
         freshness_ms: float = 100.0,
         tables: Iterable[str] = ("table",),
         clients_s: float = 0.0,
+        pipeline: str = "",
     ) -> None:
         self.registry = registry or CollectorRegistry()
         self._watch = FreshnessWatch(
-            {"topic": freshness_ms, **dict.fromkeys(tables, 2 * freshness_ms)}
+            {"topic": freshness_ms, **dict.fromkeys(tables, 2 * freshness_ms)}, pipeline=pipeline
         )
         self._define_flow()
         self._define_model()
-        self._define_process()
+        self._define_build()
+        if not pipeline:
+            ProcessMetrics(self.registry)
         self.clients = ClientMetrics(self.registry, clients_s)
 
     def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
@@ -127,20 +131,23 @@ class Metrics:
         self.cache_hits = self._counter(
             "embedding_cache_hits_total", "Texts that needed no inference."
         )
+        self.reused = self._counter(
+            "chunks_reused_total", "Chunks of new versions whose vectors were there."
+        )
 
-    def _define_process(self) -> None:
-        ProcessMetrics(self.registry)
+    def _define_build(self) -> None:
         self.build = self._gauge(
             "build_info",
             "1; what runs is in the labels.",
             ("version", "model", "runtime", "precision"),
         )
 
-    def embedded(self, tokens: int, truncated: int, cached: int) -> None:
+    def embedded(self, tokens: int, truncated: int, cached: int, reused: int) -> None:
         """The embed step took a batch: see `operators.embed.Observer`."""
         self.tokens.inc(tokens)
         self.truncated.inc(truncated)
         self.cache_hits.inc(cached)
+        self.reused.inc(reused)
 
     def passed_over(self, topic: str, records: int) -> None:
         """Records were passed over: see `operators.passing.SkipObserver`."""

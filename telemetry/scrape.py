@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from telemetry.pipelines import LABEL
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
@@ -54,12 +56,15 @@ class Totals:
         }
 
 
-def read_totals(expositions: Iterable[str], topics: Collection[str] = ()) -> Totals:
+def read_totals(
+    expositions: Iterable[str], topics: Collection[str] = (), pipeline: str = ""
+) -> Totals:
     """What several processes' metrics say together.
 
     Args:
         expositions: Each process's metrics, in Prometheus' text format.
         topics: Where some are given, a process that reads none of them is left out.
+        pipeline: Where one is given, the others' are left out.
 
     Raises:
         ValueError: One is in no such format.
@@ -73,7 +78,7 @@ def read_totals(expositions: Iterable[str], topics: Collection[str] = ()) -> Tot
             sample
             for family in text_string_to_metric_families(exposition)
             for sample in family.samples
-            if sample.name in WANTED
+            if sample.name in WANTED and pipeline in {"", sample.labels.get(LABEL, "")}
         ]
         read = {s.labels["topic"] for s in samples if s.name == "headrace_consumer_lag"}
         if not topics or not read or read & set(topics):

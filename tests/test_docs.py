@@ -75,6 +75,8 @@ def default_of(field: FieldInfo) -> str:
 def sections() -> Iterator[tuple[str, type[BaseModel]]]:
     """The sections of the settings, by name."""
     for name, field in Settings.model_fields.items():
+        if name in {"pipeline", "pipelines"}:
+            continue
         assert isinstance(field.annotation, type)
         assert issubclass(field.annotation, BaseModel)
         yield name, field.annotation

@@ -3,7 +3,8 @@
 A mapping is compiled once, and then costs some microseconds a record.
 """
 
+from operators.mapping.changes import ChangeDecoder
 from operators.mapping.decoder import MappedDecoder
 from operators.mapping.plan import Field, Plan
 
-__all__ = ["Field", "MappedDecoder", "Plan"]
+__all__ = ["ChangeDecoder", "Field", "MappedDecoder", "Plan"]

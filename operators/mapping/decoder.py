@@ -51,22 +51,42 @@ class MappedDecoder(RowDecoder):
         headers: Headers,  # noqa: ARG002 - other forms have something in them
         timestamp: int,
     ) -> DocumentRow:
-        places, none = self._places, self._columns.none
         if value is None:
-            identity = places.identity(key, None)
-            return Kind.DELETE, identity, None, None, None, none, timestamp, None
+            return self._deleted(self._places.identity(key, None), timestamp)
         record = self.values.value(value)
         if record is None:
             reject("bad_schema", "the value is null, written as JSON; a deletion has no value")
-        if places.is_passed(record):
-            return Kind.SKIP, "", None, None, None, none, timestamp, None
-        identity = places.identity(key, record)
+        if self._places.is_passed(record):
+            return self._passed_over(timestamp)
+        return self._document(self._places.identity(key, record), record, timestamp)
+
+    def _document(
+        self, identity: str, record: object, timestamp: int, *, patch: bool = False
+    ) -> DocumentRow:
+        """What a record makes of a document.
+
+        Args:
+            identity: The document's id.
+            record: The record.
+            timestamp: The record's own.
+            patch: Whether the text is that of the row as it is.
+
+        Raises:
+            Rejected: It does not fit the plan.
+        """
+        places = self._places
         if places.deletes(record):
-            event_time = places.event_time(record, timestamp)
-            return Kind.DELETE, identity, None, None, None, none, event_time, None
-        text = places.text(record)
+            return self._deleted(identity, places.event_time(record, timestamp))
+        text = None if patch else places.text(record)
         whole, rest, typed = self._columns.forms(places.metadata(record))
         event_time = places.event_time(record, timestamp)
         # Of a record that is small itself, a plan may name the same place many times.
-        self._check_grown(len(identity) + len(text), whole)
-        return Kind.UPSERT, identity, text, whole, rest, typed, event_time, None
+        self._check_grown(len(identity) + len(text or ""), whole)
+        kind = Kind.PATCH if patch else Kind.UPSERT
+        return kind, identity, text, whole, rest, typed, event_time, None
+
+    def _deleted(self, identity: str, event_time: int) -> DocumentRow:
+        return Kind.DELETE, identity, None, None, None, self._columns.none, event_time, None
+
+    def _passed_over(self, timestamp: int) -> DocumentRow:
+        return Kind.SKIP, "", None, None, None, self._columns.none, timestamp, None

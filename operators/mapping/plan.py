@@ -10,7 +10,7 @@ from operators.mapping.convert import convert
 from operators.mapping.expression import Expression
 from operators.mapping.markup import MARKUP
 from operators.mapping.pointer import Pointer
-from operators.mapping.texts import text_of
+from operators.mapping.texts import fields_of, text_of
 from operators.mapping.times import time_ms
 
 if TYPE_CHECKING:
@@ -70,6 +70,9 @@ class Places:
         plan: The plan.
         values: Reads keys.
 
+    Attributes:
+        text_fields: See `operators.mapping.texts.fields_of`.
+
     Raises:
         UsageError: A pointer or an expression of it is none.
     """
@@ -77,6 +80,7 @@ class Places:
     def __init__(self, plan: Plan, values: Values) -> None:
         self._values = values
         self._text = text_of(plan.text, MARKUP[plan.markup])
+        self.text_fields = fields_of(plan.text)
         self._in_key = plan.identity.startswith(f"{KEY}/")
         self._identity = None
         if plan.identity != KEY:

@@ -44,6 +44,11 @@ class Pointer:
         parts = bare.split("/")[1:]
         self._tokens = tuple(part.replace("~1", "/").replace("~0", "~") for part in parts)
 
+    @property
+    def field(self) -> str:
+        """The field of the record that it is in; empty if it is the whole of it."""
+        return self._tokens[0] if self._tokens else ""
+
     def __str__(self) -> str:
         return self.text or "the record"
 

@@ -15,7 +15,7 @@ from operators.mapping.pointer import Pointer
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["SETTING", "plain_text", "text_of"]
+__all__ = ["SETTING", "fields_of", "plain_text", "text_of"]
 
 SETTING: Final = "source.text"
 EXPRESSION: Final = "jmespath:"
@@ -65,6 +65,23 @@ def text_of(source: str | Sequence[str], markup: Callable[[str], str]) -> Callab
     if "{" not in source and "}" not in source:
         return _template([_pointer(source)], markup)
     return _template(_parts(source), markup)
+
+
+def fields_of(source: str | Sequence[str]) -> frozenset[str] | None:
+    """The fields of a record that its text is made of; None where an expression makes it.
+
+    Args:
+        source: As `text_of` takes it.
+    """
+    if not isinstance(source, str):
+        pointers = [_pointer(text) for text in source]
+    elif source.startswith(EXPRESSION):
+        return None
+    elif "{" not in source and "}" not in source:
+        pointers = [_pointer(source)]
+    else:
+        pointers = [part for part in _parts(source) if isinstance(part, Pointer)]
+    return frozenset(pointer.field for pointer in pointers)
 
 
 def _entry(found: object, place: object) -> str:

@@ -15,10 +15,12 @@ from operators.model.encoder import Encoder, describe, load_encoder
 from operators.model.errors import ModelError
 from operators.model.int8 import make_int8
 from operators.model.runtime import Runtime, open_runtime
+from operators.tokenize import Chunking
 
 __all__ = [
     "Bundle",
     "Choice",
+    "Chunking",
     "Encoder",
     "ModelError",
     "ModelSource",

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
+from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from operators.batching import CostModel, cut
-from operators.encoding import Encoded
+from operators.encoding import Changed, Encoded
 from operators.model.bundle import Bundle, ModelSource, open_bundle
 from operators.model.choose import LEAST_AGREEMENT, Choice, choose
 from operators.model.padding import pad
 from operators.model.runtime import Candidate, Runtime, open_runtime
-from operators.tokenize import Chunk, Tokenized, Tokenizer
+from operators.tokenize import ONE_CHUNK, Chunk, Chunking, Tokenized, Tokenizer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
+
+    from operators.encoding import Input
 
     OnInference = Callable[[int, int, int, float], None]
 
@@ -39,8 +44,7 @@ class Encoder:
         bundle: the model.
         runtime: what runs its graph.
         cost: what a call costs, by which batches are cut.
-        max_chunks: the most chunks of `max_tokens` tokens kept of a document.
-        chunk_overlap: tokens that a chunk repeats from the one before it.
+        chunking: how a long document is cut.
         batch_tokens: the most padded tokens of one call; if not given 512, or 2048 where a token
             costs next to nothing.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
@@ -63,8 +67,7 @@ class Encoder:
         runtime: Runtime,
         cost: CostModel,
         *,
-        max_chunks: int = 1,
-        chunk_overlap: int = 0,
+        chunking: Chunking = ONE_CHUNK,
         batch_tokens: int | None = None,
         on_inference: OnInference | None = None,
         served_by: Candidate = ("", ""),
@@ -82,12 +85,14 @@ class Encoder:
             batch_tokens = _BATCH_TOKENS if cost.token > _LOOKED_UP_S else _LOOKED_UP_TOKENS
         self._batch_tokens = batch_tokens
         self._on_inference = on_inference
+        self._turns: AbstractContextManager[object] = nullcontext()
         self._documents = Tokenizer(
             bundle.tokenizer_file,
             max_tokens=bundle.max_tokens,
-            max_chunks=max_chunks,
-            overlap=chunk_overlap,
+            max_chunks=chunking.max_chunks,
+            overlap=chunking.overlap,
             prompt=manifest.prompts["document"],
+            split=chunking.split,
         )
         self._queries = Tokenizer(
             bundle.tokenizer_file,
@@ -95,7 +100,19 @@ class Encoder:
             prompt=manifest.prompts["query"],
         )
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def shared(self, turns: AbstractContextManager[object], on_inference: OnInference) -> Encoder:
+        """The same model for one of several that share it: loaded once, told of apart.
+
+        Args:
+            turns: Entered for each call; may be entered by several threads.
+            on_inference: told of this one's calls.
+        """
+        one = copy(self)
+        one._turns = turns  # noqa: SLF001 - of the same class
+        one._on_inference = on_inference  # noqa: SLF001
+        return one
+
+    def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         """The vectors of documents, in the order given.
 
         Returns:
@@ -104,6 +121,29 @@ class Encoder:
         tokenized = self._documents.encode_batch(texts)
         vectors = self._vectors([chunk for text in tokenized for chunk in text.chunks])
         return _scatter(tokenized, vectors)
+
+    def encode_changed(
+        self, texts: Sequence[Input], known: Mapping[bytes, NDArray[np.float32]]
+    ) -> Changed:
+        """The same, with a call to the model only for chunks whose vectors are not known.
+
+        Args:
+            texts: the documents.
+            known: vectors of this model, by the hash of the chunk that each was made of.
+        """
+        tokenized = self._documents.encode_batch(texts)
+        chunks = [chunk for text in tokenized for chunk in text.chunks]
+        hashes = [chunk.hash for chunk in chunks]
+        new = {own: chunk for own, chunk in zip(hashes, chunks, strict=True) if own not in known}
+        made = dict(zip(new, self._vectors(list(new.values())), strict=True))
+        vectors = np.empty((len(chunks), self.dimension), np.float32)
+        for row, own in enumerate(hashes):
+            vectors[row] = made[own] if own in made else known[own]
+        return Changed(
+            _scatter(tokenized, vectors, hashes),
+            tokens=sum(chunk.tokens for chunk in new.values()),
+            reused=len(chunks) - len(new),
+        )
 
     def encode_query(self, text: str) -> NDArray[np.float32]:
         """The vector of a query: float32 [dimension], of unit length."""
@@ -127,11 +167,12 @@ class Encoder:
     def _call(self, rows: list[list[int]]) -> NDArray[np.float32]:
         """One call to the model: float32 [rows, dimension]."""
         input_ids, attention_mask = pad(rows, self._pad_id)
-        began = time.perf_counter()
-        vectors = self._runtime.run(input_ids, attention_mask)
+        with self._turns:
+            began = time.perf_counter()
+            vectors = self._runtime.run(input_ids, attention_mask)
+            took = time.perf_counter() - began
         if self._on_inference is not None:
             tokens = sum(len(row) for row in rows)
-            took = time.perf_counter() - began
             self._on_inference(len(rows), tokens, input_ids.size, took)
         return vectors
 
@@ -142,8 +183,7 @@ def load_encoder(
     runtime: str = "auto",
     precision: str = "auto",
     least_agreement: float = LEAST_AGREEMENT,
-    max_chunks: int = 1,
-    chunk_overlap: int = 32,
+    chunking: Chunking = ONE_CHUNK,
     batch_tokens: int | None = None,
     on_inference: OnInference | None = None,
 ) -> Encoder:
@@ -154,8 +194,7 @@ def load_encoder(
         runtime: `auto`, `onnxruntime` or `openvino`.
         precision: `auto`, `fp32`, `bf16` or `int8`.
         least_agreement: with fp32, below which `auto` takes nothing.
-        max_chunks: the most chunks kept of a document; 1 truncates.
-        chunk_overlap: tokens that a chunk repeats from the one before it.
+        chunking: how a long document is cut.
         batch_tokens: the most padded tokens of one call, as for `Encoder`.
         on_inference: told of each call: rows, tokens without and with padding, wall seconds.
 
@@ -170,8 +209,7 @@ def load_encoder(
         bundle.at(choice.precision),
         open_runtime(bundle, candidate),
         choice.cost,
-        max_chunks=max_chunks,
-        chunk_overlap=chunk_overlap,
+        chunking=chunking,
         batch_tokens=batch_tokens,
         on_inference=on_inference,
         served_by=candidate,
@@ -216,20 +254,24 @@ def describe(
     }
 
 
-def _scatter(tokenized: Sequence[Tokenized], vectors: NDArray[np.float32]) -> list[Encoded]:
+def _scatter(
+    tokenized: Sequence[Tokenized], vectors: NDArray[np.float32], hashes: Sequence[bytes] = ()
+) -> list[Encoded]:
     """Gives each text the rows of its chunks."""
     encoded = []
     row = 0
     for text in tokenized:
         counts = tuple(chunk.tokens for chunk in text.chunks)
+        end = row + len(counts)
         encoded.append(
             Encoded(
-                vectors=vectors[row : row + len(counts)],
+                vectors=vectors[row:end],
                 spans=tuple((chunk.start, chunk.end) for chunk in text.chunks),
                 chunk_tokens=counts,
                 tokens=sum(counts),
                 truncated=text.truncated,
+                hashes=tuple(hashes[row:end]),
             )
         )
-        row += len(counts)
+        row = end
     return encoded

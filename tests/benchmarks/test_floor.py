@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     import pytest
 
     from harness.broker import Broker
-    from operators.encoding import Encoded
+    from operators.encoding import Encoded, Input
 
 
 class Slow:
     """A model that takes 20 ms for a text."""
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         """The texts' encodings."""
         time.sleep(0.02)
-        return [encoded(text) for text in texts]
+        return [encoded(str(text)) for text in texts]
 
 
 def test_medians_of_the_model_and_of_transactions_that_are_seen(

@@ -18,7 +18,7 @@ def test_shares_come_from_the_flows_own_metrics() -> None:
     before = meters.read(ports, 2)
     for metrics in served:
         metrics.inference(4, 75, 100, 0.5)
-        metrics.embedded(tokens=75, truncated=0, cached=1)
+        metrics.embedded(tokens=75, truncated=0, cached=1, reused=0)
         metrics.consumed.labels("documents", "0").inc(4)
         metrics.committed("topic", [], 0.25)
         metrics.committed("table", [], 0.1)

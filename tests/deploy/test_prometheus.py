@@ -135,6 +135,6 @@ def test_only_records_that_there_are() -> None:
     unread = set(records()) - read
     # For those who build alerts of their own.
     assert unread == {
-        "job_sink:headrace_freshness_ms:p50_5m",
-        "job:headrace_inference_latency_ms:p99_5m",
+        "job_pipeline_sink:headrace_freshness_ms:p50_5m",
+        "job_pipeline:headrace_inference_latency_ms:p99_5m",
     }

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from cli.errors import CommandError
 from cli.load import _lines
+from harness.debezium import PLAIN, RECORDED, TYPED
 from headrace.v1.document_pb2 import Document as DocumentMessage
 from headrace.v1.view_pb2 import Inventory, View
 from operators.documents import ERROR_CODES, Decoder
 from operators.lines import ESCAPED
+from operators.mapping import ChangeDecoder, Field, Plan
 from operators.records import DocumentBatch, Kind, Lane, OutcomeBatch, RecordBatch
 from operators.views import MOVED, StockDecoder, ViewDecoder
 from serving.guard import Guard
@@ -58,9 +60,16 @@ HOME: Final = 1
 """The partition of two that the views of the samples' user belong to."""
 
 NOW: Final = 1_700_000_000_000
+PLAN: Final = Plan(
+    "{/title?}{/text?}{/body?}{/line?}",
+    metadata={"price": Field("/price", "float64"), "sizes": Field("/sizes/0")},
+    delete_when="active == `false`",
+    only="stars != `5`",
+)
 DECODER: Final = Decoder(COLUMNS, MOST)
 VIEWS: Final = ViewDecoder(2, 3_600_000.0, MOST, now_ms=lambda: NOW)
 STOCKS: Final = StockDecoder(MOST)
+CHANGES: Final = ChangeDecoder({"price": "float64"}, MOST, plan=PLAN)
 ENCODER: Final = MessageEncoder("embeddings", "dead", "float32", "some/model", "f1")
 ENCODED: Final = encoded("words")
 
@@ -99,6 +108,8 @@ def _decoded(decoder: Callable[[RecordBatch], DocumentBatch], lane: Lane, given:
     found = decoder(records)
     kind, dead = found.kinds[0], found.dead.get(0)
     assert len(found) == 1
+    if kind is Kind.SKIP:
+        return "skip"
     assert (kind is Kind.DEAD) == (dead is not None), "neither a document nor a dead letter"
     written = list(ENCODER.records(_outcomes(found)))
     assert len(written) == 1, "not one outcome"
@@ -430,6 +441,23 @@ def _filtered(text: bytes) -> str:
     return "read"
 
 
+def _recorded() -> list[Given]:
+    """The change events of a real database."""
+    found: list[Given] = []
+    for name in (PLAIN, TYPED):
+        lines = (RECORDED / f"{name}.ndjson").read_text(encoding="utf-8").splitlines()
+        for one in map(json.loads, lines):
+            key, value = (one[part] and one[part].encode() for part in ("key", "value"))
+            found.append((key, value, ()))
+    return found
+
+
+def _event_varied(given: Given, chance: Random) -> Given:
+    key, value, headers = _value_varied(given, chance)
+    kept = key is None or chance.random() < 0.8
+    return key if kept else accidents(key or b"", chance), value, headers
+
+
 def _value_varied(given: Given, chance: Random) -> Given:
     key, value, headers = given
     return key, None if value is None else accidents(value, chance), headers
@@ -483,6 +511,12 @@ TARGETS: Final[Mapping[str, Target]] = {
         _decoding("stocks-json", "inventory", _stocks, STOCKS),
         _decoding(
             "stocks-protobuf", "inventory", protobuf(STOCK_MESSAGES, _inner), STOCKS, PROTOBUF
+        ),
+        Target(
+            "changes",
+            st.sampled_from(_recorded()),
+            _event_varied,
+            partial(_decoded, CHANGES, Lane("changes", HOME)),
         ),
         Target("lines", _files, accidents, _loaded),
         *(_http(route) for route in ROUTES),

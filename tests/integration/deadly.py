@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from bytewax.dataflow import Dataflow
 
 from flows import embed
-from operators.encoding import Encoded
+from operators.encoding import Encoded, Input
 from operators.model import Encoder
 
 MARKER = "deadly nightshade"
@@ -17,7 +17,7 @@ def flow() -> Dataflow:
     """The dataflow whose encoder kills its process on a text with the marker."""
     encode = Encoder.encode
 
-    def deadly(self: Encoder, texts: Sequence[str]) -> list[Encoded]:
+    def deadly(self: Encoder, texts: Sequence[Input]) -> list[Encoded]:
         if any(MARKER in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
         return encode(self, texts)

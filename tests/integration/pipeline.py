@@ -36,6 +36,7 @@ class Pipeline:
         partitions: Of the source topic.
         workers: Worker threads.
         settings: Further settings of the flow.
+        source: The source topic; one named for the test unless given.
     """
 
     broker: Broker
@@ -43,10 +44,11 @@ class Pipeline:
     partitions: int = 2
     workers: int = 1
     settings: Mapping[str, str] = field(default_factory=dict)
+    source: str = ""
 
     def __post_init__(self) -> None:
         self.name = f"p-{uuid.uuid4().hex[:12]}"
-        self.topics = Topics(self.name, f"{self.name}.out", f"{self.name}.dead")
+        self.topics = Topics(self.source or self.name, f"{self.name}.out", f"{self.name}.dead")
         self.connect()
         make_topics(self.broker.bootstrap_servers, self.topics, self.partitions)
         self.flow = Flow(

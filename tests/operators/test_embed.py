@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from operators.current import CurrentRow
-from operators.embed import EmbedStep, StateLimits
+from operators.embed import EmbedStep, Reuse, StateLimits
+from operators.encoding import Changed, Encoded, Prefixed
 from operators.records import (
     DeadLetter,
     DocumentBatch,
@@ -26,7 +29,11 @@ from tests.samples import LANE, Row, encoded, rows_of
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from operators.encoding import Encoded
+    from numpy.typing import NDArray
+
+    from operators.encoding import Input
+
+    Known = Mapping[bytes, NDArray[np.float32]]
 
 
 @dataclass
@@ -35,10 +42,11 @@ class CountingEncoder:
 
     calls: list[list[str]] = field(default_factory=list)
 
-    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+    def encode(self, texts: Sequence[Input]) -> list[Encoded]:
         """See `TextEncoder`."""
-        self.calls.append(list(texts))
-        made = [encoded(text) for text in texts]
+        plain = [text for text in texts if isinstance(text, str)]
+        self.calls.append(plain)
+        made = [encoded(text) for text in plain]
         return [
             e._replace(vectors=np.full_like(e.vectors, np.nan)) if text == "nan" else e
             for text, e in zip(texts, made, strict=True)
@@ -48,6 +56,42 @@ class CountingEncoder:
     def texts(self) -> list[str]:
         """All texts that cost an inference."""
         return [text for call in self.calls for text in call]
+
+
+def sections_of(text: Input) -> list[str]:
+    """What the model is told of each section of a text."""
+    prefix, text = ("", text) if isinstance(text, str) else text
+    return [f"{prefix}>{section}" for section in text.split("|")]
+
+
+def afresh(text: Input) -> Encoded:
+    """A vector for each section of a text; one section has none that is finite."""
+    told = sections_of(text)
+    vectors = np.concatenate([encoded(section).vectors for section in told])
+    vectors[[section.endswith("nan") for section in told]] = np.nan
+    hashes = tuple(hashlib.blake2b(one.encode(), digest_size=16).digest() for one in told)
+    ones = (1,) * len(told)
+    return Encoded(vectors, ((0, 1),) * len(told), ones, len(told), truncated=False, hashes=hashes)
+
+
+@dataclass
+class SectionEncoder:
+    """Encodes texts section by section, and counts those that it was told."""
+
+    told: list[str] = field(default_factory=list)
+
+    def encode(self, texts: Sequence[Input]) -> list[Encoded]:
+        """See `TextEncoder`."""
+        return self.encode_changed(texts, {}).encoded
+
+    def encode_changed(self, texts: Sequence[Input], known: Known) -> Changed:
+        """See `TextEncoder`."""
+        made = list(map(afresh, texts))
+        hashes = [own for one in made for own in one.hashes]
+        sections = [section for text in texts for section in sections_of(text)]
+        new = [own for own, told in zip(sections, hashes, strict=True) if told not in known]
+        self.told += new
+        return Changed(made, len(new), len(hashes) - len(new))
 
 
 @dataclass
@@ -62,6 +106,11 @@ class FakeTable:
         self.asked.append(set(ids))
         return {identity: self.rows[identity] for identity in ids if identity in self.rows}
 
+    def vectors(self, ids: Collection[str]) -> Known:
+        """See `VectorLookup`."""
+        made = [row.encoded for row in self(ids).values() if row.encoded is not None]
+        return {own: one.vectors[n] for one in made for n, own in enumerate(one.hashes)}
+
 
 @dataclass
 class Totals:
@@ -71,8 +120,11 @@ class Totals:
     truncated: int = 0
     cached: int = 0
 
-    def embedded(self, tokens: int, truncated: int, cached: int) -> None:
+    reused: int = 0
+
+    def embedded(self, tokens: int, truncated: int, cached: int, reused: int) -> None:
         """See `Observer`."""
+        self.reused += reused
         self.tokens += tokens
         self.truncated += truncated
         self.cached += cached
@@ -84,11 +136,13 @@ class Bench:
 
     cache: int = 100
     kept: int = 1 << 20
-    encoder: CountingEncoder = field(default_factory=CountingEncoder)
+    encoder: Any = field(default_factory=CountingEncoder)
     table: FakeTable = field(default_factory=FakeTable)
     totals: Totals = field(default_factory=Totals)
     offset: int = 0
     written: int = -1
+    prefix: str = ""
+    reuse: bool = False
 
     def __post_init__(self) -> None:
         self.step = EmbedStep(
@@ -98,6 +152,7 @@ class Bench:
             StateLimits(self.cache, 1 << 20, self.kept),
             self.totals,
             lambda: 1234,
+            Reuse(self.prefix, self.table.vectors if self.reuse else None),
         )
 
     def __call__(self, *documents: Given, lane: Lane = LANE) -> list[Row]:
@@ -383,3 +438,97 @@ def test_outcomes_are_those_of_a_plain_dict(
         came += [row.text for row in bench(*batch)]
         done += size
     assert came == expected
+
+
+def titled(kind: Kind, identity: str, text: str | None, title: str | None) -> Given:
+    """A document with a title in its metadata."""
+    note = None if kind is Kind.DELETE else json.dumps({"title": title} if title else {})
+    return Given(kind, identity, text if kind is Kind.UPSERT else None, note, 5)
+
+
+def test_only_changed_chunks_are_embedded() -> None:
+    """Of a new version the model is told what is new, whether the view or the table has the old."""
+    bench = Bench(encoder=SectionEncoder(), reuse=True)
+    bench(upsert("a", "one|two|three"))
+    [row] = bench(upsert("a", "one|2|three"))
+    assert bench.encoder.told == [">one", ">two", ">three", ">2"]
+    assert bench.table.asked == [{"a"}]
+    assert row.encoded is not None
+    np.testing.assert_array_equal(row.encoded.vectors, afresh("one|2|three").vectors)
+    restarted = Bench(encoder=SectionEncoder(), reuse=True, table=bench.table)
+    restarted.table.rows["a"] = CurrentRow("one|2|three", row.encoded)
+    restarted(upsert("a", "one|2|three"), upsert("b", "four"))
+    assert restarted.encoder.told == [">four"]
+    assert restarted.totals.reused == 3
+    assert restarted.totals.tokens == 1
+
+
+def test_a_changed_prefix_is_embedded_again() -> None:
+    """A title is part of what the model is told, also where a patch changes it."""
+    bench = Bench(encoder=SectionEncoder(), prefix="title", reuse=True)
+    bench(titled(Kind.UPSERT, "a", "one|two", "T"))
+    bench(titled(Kind.PATCH, "a", None, "T"), titled(Kind.UPSERT, "a", "one|two|3", "T"))
+    assert bench.encoder.told == ["T>one", "T>two", "T>3"]
+    [row] = bench(titled(Kind.PATCH, "a", None, "U"))
+    assert bench.encoder.told[3:] == ["U>one", "U>two", "U>3"]
+    assert row.text == "one|two|3"
+    [row] = bench(titled(Kind.PATCH, "a", None, None))
+    assert bench.encoder.told[6:] == [">one", ">two", ">3"]
+
+
+TITLED = st.tuples(
+    st.sampled_from([Kind.UPSERT, Kind.UPSERT, Kind.PATCH, Kind.DELETE]),
+    st.sampled_from("ab"),
+    st.sampled_from(["one", "one|two", "one|two|three", "two|nan", "three|one"]),
+    st.sampled_from(["T", "U", None]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    kept=st.sampled_from([0, 2000, 1 << 20]),
+    cache=st.integers(0, 3),
+    reuse=st.booleans(),
+    steps=st.lists(TITLED, min_size=3, max_size=25),
+    data=st.data(),
+)
+def test_outcomes_are_those_of_embedding_afresh(
+    kept: int,
+    cache: int,
+    reuse: bool,
+    steps: list[tuple[Kind, str, str, str | None]],
+    data: st.DataObject,
+) -> None:
+    """A document's vectors are those of its text and title as they stand, wherever they come from.
+
+    Whatever the batches and however late the table is.
+    """
+    bench = Bench(kept=kept, cache=cache, encoder=SectionEncoder(), prefix="title", reuse=reuse)
+    model: dict[str, Prefixed] = {}
+    history: list[dict[str, Prefixed]] = [{}]
+    expected: list[Prefixed | None] = []
+    for kind, identity, text, title in steps:
+        before = model.get(identity)
+        text = before.text if kind is Kind.PATCH and before else text  # noqa: PLW2901
+        made: Prefixed | None = Prefixed(title or "", text)
+        if kind is Kind.DELETE or "nan" in text or (kind is Kind.PATCH and before is None):
+            made = None
+        if made is not None:
+            model[identity] = made
+        if kind is Kind.DELETE:
+            model.pop(identity, None)
+        expected.append(made)
+        history.append(dict(model))
+    done = written = 0
+    while done < len(steps):
+        size = data.draw(st.integers(1, min(5, len(steps) - done)))
+        written = data.draw(st.integers(written, done))
+        bench.written = data.draw(st.integers(bench.written, written))
+        bench.table.rows = {i: CurrentRow(t.text, afresh(t)) for i, t in history[written].items()}
+        rows = bench(*[titled(*step) for step in steps[done : done + size]])
+        for row, wanted in zip(rows, expected[done : done + size], strict=True):
+            assert row.text == (wanted and wanted.text)
+            if wanted is not None:
+                assert row.encoded is not None
+                np.testing.assert_array_equal(row.encoded.vectors, afresh(wanted).vectors)
+        done += size

@@ -11,11 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import UsageError
+from operators.encoding import Prefixed
 from operators.tokenize import Tokenizer
 from tests.operators.model import tiny
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from operators.splitting import Split
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -91,6 +94,41 @@ def test_every_chunk_has_the_prompt(file: Path) -> None:
     assert [chunk.ids[3:-1] for chunk in found.chunks] == [[4, 5, 6], [6, 7, 8]]
     assert all(chunk.ids[1] == tiny.WORDS.index("search") for chunk in found.chunks)
     assert max(chunk.tokens for chunk in found.chunks) == 7
+
+
+@pytest.mark.parametrize("split", ["tokens", "sentences", "markdown"])
+def test_every_chunk_has_the_prefix(file: Path, split: Split) -> None:
+    """Each begins with the document's prefix, behind the prompt, and spans don't count it."""
+    tokenizer = Tokenizer(file, max_tokens=13, max_chunks=9, prompt="search : ", split=split)
+    text = " ".join(LETTERS)
+    found = tokenizer.encode(Prefixed(" z y x ", text))
+    ids = [tiny.WORDS.index(word) for word in ("search", ":", "z", "y")]
+    assert [chunk.ids[1:5] for chunk in found.chunks] == [ids] * 4
+    assert [chunk.tokens for chunk in found.chunks] == [13, 13, 13, 11]
+    assert (
+        "".join(text[chunk.start : chunk.end] for chunk in found.chunks).replace(" ", "") == LETTERS
+    )
+    assert not found.truncated
+
+
+def test_a_prefix_may_be_nothing_or_odd(file: Path) -> None:
+    """Without tokens it changes nothing; of a giant one as much is taken as there is room for."""
+    tokenizer = Tokenizer(file, max_tokens=10)
+    bare = tokenizer.encode("a b")
+    assert [tokenizer.encode(Prefixed(odd, "a b")) for odd in ("", " \n")] == [bare] * 2
+    giant = tokenizer.encode(Prefixed("z \ud800" * 100_000, "a b c d e f g h"))
+    assert giant.chunks[0].ids[1:4] == [29, tiny.WORDS.index("[UNK]"), 4]
+    assert giant.truncated
+    one = tokenizer.encode(Prefixed("z", "a b c"))
+    assert (one.chunks[0].ids, one.chunks[0].end) == ([2, 29, 4, 5, 6, 3], 5)
+
+
+def test_a_hash_stands_for_the_tokens(file: Path) -> None:
+    """Equal tokens have one hash, whatever their place, and others another."""
+    tokenizer = Tokenizer(file, max_tokens=6, max_chunks=9)
+    (first, second, third) = tokenizer.encode("a b c d a b c d a b c").chunks
+    assert first.hash == second.hash != third.hash
+    assert len({first.hash, tokenizer.encode(Prefixed("a", "b c d")).chunks[0].hash}) == 1
 
 
 def test_empty_and_odd_texts_are_safe(file: Path) -> None:

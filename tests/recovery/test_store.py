@@ -33,7 +33,9 @@ def refused(folder: Path, flow: StoreIdentity = FLOW) -> str:
     [
         ([], {}, Launch()),
         (["-r", "/r"], {}, Launch(0, Path("/r"))),
-        (["-w", "2", "-r", "/r", "-s", "1", "-b", "0"], {}, Launch(0, Path("/r"))),
+        (["-w", "2", "-r", "/r", "-s", "1", "-b", "0"], {}, Launch(0, Path("/r"), workers=2)),
+        ([], {"BYTEWAX_WORKERS_PER_PROCESS": "3"}, Launch(workers=3)),
+        (["-w", "2"], {"BYTEWAX_WORKERS_PER_PROCESS": "3"}, Launch(workers=2)),
         (["--recovery-directory", "/r", "-i", "3"], {}, Launch(3, Path("/r"), cluster=True)),
         (["--recovery-directory=/r", "--process-id=2"], {}, Launch(2, Path("/r"), cluster=True)),
         (["-i", "0", "-a", "a:1;b:2"], {}, Launch(0, None, cluster=True)),

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from recovery.watchdog import EXIT_STALLED, Watchdog
+from headrace.errors import UsageError
+from recovery import watchdog as module
+from recovery.watchdog import EXIT_STALLED, Watchdog, end_process, ending_of
 from tests.samples import until
 
 
@@ -35,6 +37,27 @@ def test_ends_by_the_name_of_what_takes_too_long() -> None:
     assert message.startswith("headrace: transaction of t/3 made no progress for 1000 s")
     assert "\n" not in message
     assert code == EXIT_STALLED == 75
+
+
+def test_the_end_of_one_of_several_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last line names the pipeline; without one it is as it always was."""
+    ends = Ends()
+    monkeypatch.setattr(module, "end_process", ends)
+    watchdog = Watchdog(1000, ending_of("orders"))
+    with watchdog.busy("table commit"):
+        watchdog.check(time.monotonic() + 1002)
+
+    @watchdog.ending
+    def refuse() -> None:
+        raise UsageError("table.name: x")
+
+    with pytest.raises(UsageError):
+        refuse()
+    first, second = ends.told
+    assert first[0].startswith("headrace: pipelines.orders: table commit made no progress")
+    assert second == ("headrace: pipelines.orders: table.name: x", 2)
+    monkeypatch.undo()
+    assert ending_of("") is end_process
 
 
 def test_a_call_that_ended_is_forgotten() -> None:

@@ -76,8 +76,10 @@ def test_modes(url: str, mode: str) -> None:
     assert body.keys() == {"items", "took_ms"}
     assert body["took_ms"] > 0
     first = body["items"][0]
-    assert first.keys() == {"id", "score", "text", "metadata"}
-    assert first["text"] == TEXTS["ship"]
+    assert first.keys() == {"id", "score", "text", "metadata", "chunk"}
+    text = first["text"]
+    assert text == TEXTS["ship"]
+    assert first["chunk"] == {"number": 0, "start": 0, "end": len(text), "text": text}
     assert first["metadata"] == {"kind": "x", "price": 2.0}
 
 

@@ -36,6 +36,9 @@ def test_columns_are_the_contracts() -> None:
         ("source_offset", pa.int64()),
         ("deleted", pa.bool_()),
         ("chunk", pa.int32()),
+        ("chunk_start", pa.int32()),
+        ("chunk_end", pa.int32()),
+        ("chunk_hash", pa.binary(16)),
         ("key", pa.binary(16)),
     ]
     arrow = TableSchema(DIMENSION, COLUMNS).arrow
@@ -78,6 +81,9 @@ def test_values_stand_in_their_columns() -> None:
         "source_offset": 12,
         "deleted": False,
         "chunk": 0,
+        "chunk_start": 0,
+        "chunk_end": 8,
+        "chunk_hash": None,
         "key": row_key("ä'"),
     }
 

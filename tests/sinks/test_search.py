@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sinks import maintenance
 from sinks.errors import FilterError, SinkError
 from sinks.maintenance import Maintenance, Upkeep
-from sinks.search import NoTextIndexError, Query, TableReader, check_model, find
+from sinks.search import FoundChunk, NoTextIndexError, Query, TableReader, check_model, find
 from tests.samples import LANE, Fields, embedding, encoded, outcomes, tombstone, until
 from tests.sinks.tables import NEVER, Table, store_in
 
@@ -159,6 +159,27 @@ def test_chunks(tmp_path: Path) -> None:
     indexed(table)
     for mode in MODES:
         assert sorted(found(table, asking("flour", mode, k=2))) == ["long", "short"]
+
+
+def test_the_best_chunk_is_told(tmp_path: Path) -> None:
+    """A document comes with its whole text, and its best chunk with its range of characters."""
+    table = Table(store_in(tmp_path), max_chunks=3)
+    words = "flour in bowl; yeast is old.; oven too hot;"
+    long, other = embedding("long", words, 3), embedding("other", "a ship")
+    table.commit(outcomes([long, other]))
+    indexed(table)
+    dataset = table.store.open()
+    assert long.encoded is not None
+    for number, (start, end) in enumerate(long.encoded.spans):
+        wanted = FoundChunk(number, start, end, words[start:end])
+        near = Query(2, vector=long.encoded.vectors[number])
+        for query in (near, Query(2, mode="text", text=words[start:end])):
+            item = find(dataset, query, ())[0]
+            assert (item.id, item.text, item.chunk) == ("long", words, wanted)
+    dataset.drop_columns(["chunk_start", "chunk_end", "chunk_hash"])
+    item = find(table.store.open(), Query(1, vector=long.encoded.vectors[1]), ())[0]
+    start, end = long.encoded.spans[1]
+    assert (item.text, item.chunk) == (words, FoundChunk(1, None, None, words[start:end]))
 
 
 def test_no_text_index(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from operators.encoding import Prefixed
 from operators.records import Lane
 from sinks.errors import SinkError
 from sinks.seed import Seeding, Snapshot, release, snapshot
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from operators.encoding import Encoded
+    from operators.encoding import Encoded, Input
     from operators.records import OutcomeBatch
     from sinks.store import TableStore
 
@@ -51,7 +52,7 @@ class Killed:
         """Nothing."""
 
 
-def encode(texts: Sequence[str]) -> list[Encoded]:
+def encode(texts: Sequence[Input]) -> list[Encoded]:
     """The new model: other vectors of the same texts."""
     return [encoded(f"new {text}") for text in texts]
 
@@ -181,7 +182,7 @@ def test_a_vector_that_is_not_finite(old: Table, tmp_path: Path) -> None:
     new = store_in(tmp_path / "new", columns=COLUMNS, fingerprint="f2")
     new.ensure(to_seed=True)
 
-    def bad(texts: Sequence[str]) -> list[Encoded]:
+    def bad(texts: Sequence[Input]) -> list[Encoded]:
         made = encode(texts)
         return [
             one._replace(vectors=np.full_like(one.vectors, np.nan)) if text == "text 2" else one
@@ -193,3 +194,24 @@ def test_a_vector_that_is_not_finite(old: Table, tmp_path: Path) -> None:
     list(work.run())
     assert work.left_out == ["a2"]
     assert {row["id"] for row in rows_of(new)} == {row["id"] for row in rows_of(old.store)} - {"a2"}
+
+
+@pytest.mark.parametrize("columns", [{}, {"title": "string"}])
+def test_prefixes_are_taken_along(tmp_path: Path, columns: dict[str, str]) -> None:
+    """A document is embedded with the field that is put before its chunks, column or not."""
+    old = Table(store_in(tmp_path / "old", columns=columns))
+    rest = "{}" if columns else '{"title":"T"}'
+    fields = Fields('{"title":"T"}', rest, {"title": "T"} if columns else {})
+    old.commit(outcomes([embedding("a", "one", metadata=fields), embedding("b", "two")]))
+    told: list[Input] = []
+
+    def listening(texts: Sequence[Input]) -> list[Encoded]:
+        told.extend(texts)
+        return encode(texts)
+
+    new = store_in(tmp_path / "new", columns=columns)
+    new.ensure(to_seed=True)
+    kept = Snapshot.of(old.store, snapshot(old.store, TAG))
+    writer = TableWriter(new, NEVER, 1)
+    list(Seeding(kept, writer, new.schema, "documents", listening, 9, "title").run())
+    assert told == [Prefixed("T", "one"), Prefixed("", "two")]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 
 from operators.records import Lane
 from sinks.errors import SinkError
+from sinks.schema import CHUNK_COLUMNS
 from sinks.store import Fence
 from tests.samples import LANE, embedding, encoded, outcomes, tombstone
-from tests.sinks.tables import Table, store_in
+from tests.sinks.tables import Table, rows_of, store_in
 
 if TYPE_CHECKING:
     from sinks.store import TableStore
@@ -194,13 +196,43 @@ def test_lookup_leaves_out_what_is_deleted(tmp_path: Path) -> None:
     assert set(table.store.lookup(["a", "b"])) == {"b"}
 
 
-def test_lookup_of_several_chunks_has_no_encoding(tmp_path: Path) -> None:
-    """The table lacks the chunks' spans, so such a text has to be encoded again."""
+def test_lookup_of_several_chunks(tmp_path: Path) -> None:
+    """A document's rows give back its whole encoding, with the hashes that it had."""
+    table = Table(store_in(tmp_path), max_chunks=3)
+    long, short = embedding("a", "abcdef", 3), embedding("b")
+    assert long.encoded is not None
+    hashed = long.encoded._replace(hashes=(b"0" * 16, b"1" * 16, b"2" * 16))
+    table.commit(outcomes([replace(long, encoded=hashed), short]))
+    found = table.store.lookup(["a", "b", "c"])
+    assert {name: row.text for name, row in found.items()} == {"a": "abcdef", "b": "some text"}
+    for name, wanted in (("a", hashed), ("b", short.encoded)):
+        one = found[name].encoded
+        assert one is not None
+        assert wanted is not None
+        np.testing.assert_array_equal(one.vectors, wanted.vectors)
+        assert one[1:] == wanted[1:]
+    vectors = table.store.vectors(["a", "b", "c"])
+    assert list(vectors) == list(hashed.hashes)
+    np.testing.assert_array_equal(np.stack(list(vectors.values())), hashed.vectors)
+
+
+def test_a_table_of_an_older_release_gets_its_columns(tmp_path: Path) -> None:
+    """It is brought up at the next start, and its rows stay; without them it is as it was."""
     table = Table(store_in(tmp_path), max_chunks=3)
     table.commit(outcomes([embedding("a", "abcdef", 3), embedding("b")]))
+    names = [field.name for field in CHUNK_COLUMNS]
+    before = table.rows
+    lance.dataset(table.store.path).drop_columns(names)
+    table.store.ensure()
+    assert sorted(table.store.open().schema.names) == sorted(table.store.schema.arrow.names)
+    emptied = dict.fromkeys(names)
+    assert rows_of(table.store) == [{**row, **emptied} for row in before]
     found = table.store.lookup(["a", "b"])
-    assert (found["a"].text, found["a"].encoded) == ("abcdef", None)
+    assert found["a"].encoded is None
     assert found["b"].encoded is not None
+    again = Table(table.store, max_chunks=3)
+    again.commit(outcomes([embedding("a", "abcdef", 3)], 5))
+    assert [row["chunk_end"] for row in rows_of(table.store)] == [2, 4, 6, None]
 
 
 @pytest.mark.parametrize(

@@ -330,8 +330,8 @@ def test_parts_are_named_as_the_sources_are() -> None:
 
 def test_lanes_of_a_process_share_its_transactions() -> None:
     """A lane gathers for as long as its own process's lanes need, however many there are."""
-    nothing: Any = None
-    sink = TopicSink(tuple(Lane("t", number) for number in range(40)), nothing)
+    writing: Any = SimpleNamespace(parts=[])
+    sink = TopicSink(tuple(Lane("t", number) for number in range(40)), writing)
     parts = [sink.build_part("topic", f"t/{number:06d}", None) for number in range(4)]
     assert [part.pause_s() for part in parts] == [4 / TRANSACTIONS_PER_S] * 4
 

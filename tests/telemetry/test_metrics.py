@@ -18,7 +18,8 @@ tokens_total truncated_total embedding_cache_hits_total in_flight_records in_fli
 FURTHER = """
 late_records_total freshness_target_missed padded_tokens_total broker_rtt_ms fetch_queue_records
 fetch_queue_bytes send_queue_records resident_memory_bytes start_time_seconds build_info
-index_builds_total index_build_seconds stalled
+index_builds_total index_build_seconds stalled chunks_reused_total
+records_passed_over_total
 """
 
 
@@ -72,11 +73,12 @@ def test_freshness_is_from_the_sources_timestamp() -> None:
 def test_model_counts() -> None:
     """Tokens, padding, cut texts, cache hits and inferences add up."""
     metrics = Metrics()
-    metrics.embedded(tokens=10, truncated=1, cached=2)
-    metrics.embedded(tokens=5, truncated=0, cached=0)
+    metrics.embedded(tokens=10, truncated=1, cached=2, reused=3)
+    metrics.embedded(tokens=5, truncated=0, cached=0, reused=4)
     metrics.inference(4, 64, 80, 0.5)
     names = ("tokens_total", "padded_tokens_total", "truncated_total", "embedding_cache_hits_total")
     assert [value(metrics, name) for name in names] == [15, 80, 1, 2]
+    assert value(metrics, "chunks_reused_total") == 7
     assert value(metrics, "inference_latency_ms_sum") == 500
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from operators.batching import CostModel
-from operators.model import Encoder, load_encoder, open_runtime
+from operators.encoding import Prefixed
+from operators.model import Chunking, Encoder, load_encoder, open_runtime
 from operators.model.padding import pad
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from operators.encoding import Encoded
     from operators.model import Bundle, ModelSource, Runtime
+    from operators.splitting import Split
 
 TEXTS = [
     "A ship left the harbour before the storm.",
@@ -85,7 +87,7 @@ def test_counts_and_truncation(encoder: Encoder) -> None:
 def test_chunks_cover_a_long_text(source: ModelSource) -> None:
     """With chunks allowed a long text has several vectors, which cover all of it."""
     chunking = load_encoder(
-        source, runtime="onnxruntime", precision="fp32", max_chunks=8, chunk_overlap=32
+        source, runtime="onnxruntime", precision="fp32", chunking=Chunking(max_chunks=8)
     )
     (long, short) = chunking.encode([TEXTS[3], "x"])
     assert long.vectors.shape == (len(long.spans), chunking.dimension)
@@ -97,6 +99,27 @@ def test_chunks_cover_a_long_text(source: ModelSource) -> None:
     assert short.vectors.shape == (1, chunking.dimension)
     (alone,) = chunking.encode([TEXTS[3][slice(*long.spans[0])]])
     assert float(alone.vectors[0] @ long.vectors[0]) > 0.9999
+
+
+@pytest.mark.parametrize("split", ["tokens", "sentences", "markdown"])
+def test_unchanged_chunks_cost_no_inference(source: ModelSource, split: Split) -> None:
+    """What is taken again has the vectors of embedding afresh, for a fraction of the tokens."""
+    chunking = Chunking(20, 0, split)
+    encoder = load_encoder(source, runtime="onnxruntime", precision="fp32", chunking=chunking)
+    parts = [f"## Part {n}\n\n" + f"This sentence is about {n} ships. " * 30 for n in range(8)]
+    old = encoder.encode_changed([Prefixed("ships", "\n\n".join(parts))], {})
+    assert (old.reused, old.tokens) == (0, old.encoded[0].tokens)
+    known = dict(zip(old.encoded[0].hashes, old.encoded[0].vectors, strict=True))
+    parts[-1] += "And it ends with another one."
+    text = Prefixed("ships", "\n\n".join(parts))
+    new = encoder.encode_changed([text], known)
+    [afresh] = encoder.encode([text])
+    np.testing.assert_allclose(new.encoded[0].vectors, afresh.vectors, atol=1e-5)
+    assert new.encoded[0]._replace(vectors=0, hashes=()) == afresh._replace(vectors=0)  # type: ignore[arg-type]
+    assert new.reused == len(afresh.spans) - 1
+    assert new.tokens == afresh.chunk_tokens[-1]
+    renamed = encoder.encode_changed([Prefixed("boats", text.text)], known)
+    assert renamed.reused == 0
 
 
 def test_query_is_near_its_document(encoder: Encoder) -> None:
