@@ -167,19 +167,23 @@ class ChangeResult(TrialResult):
         made: The events that the changes must have come to.
         seen: The events there are.
         unlike: Rows of the table that are not the database's, and the reverse.
+        tokens: What went into the model for rows whose text stayed as it was.
     """
 
     made: int = 0
     seen: int = 0
     unlike: list[str] = field(default_factory=list)
+    tokens: int = 0
 
     @property
     def clean(self) -> bool:
-        """Whether table, database and events agree, and nothing was lost, doubled or wrong."""
-        return super().clean and not self.unlike and self.made == self.seen
+        """Whether table, database and events agree, and nothing was lost, doubled or in vain."""
+        agree = not self.unlike and self.made == self.seen
+        return super().clean and agree and not self.tokens
 
     def __str__(self) -> str:
         told = f"{self.seen} events of {self.made}, {len(self.unlike)} rows unlike the database's"
+        told += f", {self.tokens} tokens for texts that stayed"
         return f"{super().__str__()}; {told}{''.join(f'; {one}' for one in self.unlike[:3])}"
 
 
@@ -204,7 +208,7 @@ class ChangeTrial(Trial):
         self.connect = Connect(self.broker, self.folder / "connect", f"{self.name}-connect")
         self._changes = Changes(self.texts, self.seed)
         self._following = threading.Event()
-        self._made = 0
+        self._made = self._tokens = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -228,12 +232,8 @@ class ChangeTrial(Trial):
         self.connect.start()
         self.note("kill -9 Kafka Connect")
 
-    def reprice_all(self) -> int:
-        """Change the price of each row, and nothing of its text, before a flow just started.
-
-        Returns:
-            The tokens that went into the model for it.
-        """
+    def reprice_all(self) -> None:
+        """Change the price of each row, and nothing of its text, before a flow just started."""
         self.flow.stop()
         port = free_port()
         self.settings = {**self.settings, "HEADRACE_METRICS__ADDRESS": f"{HOST}:{port}"}
@@ -243,7 +243,8 @@ class ChangeTrial(Trial):
         self._make([Made(f"UPDATE {TABLE} SET price = price + 1", count)])  # noqa: S608
         self._end()
         self.drain()
-        return _tokens(port)
+        self._tokens = _tokens(port)
+        self.note(f"the price of each row changed, {self._tokens} tokens")
 
     def expected(self, given: Sequence[Given]) -> Sequence[Given]:
         """Each event as the document or the deletion that it must become."""
@@ -264,6 +265,7 @@ class ChangeTrial(Trial):
             self._made,
             found.report.records,
             _unlike(self.uri, self.postgres.rows(f"SELECT * FROM {TABLE}")),  # noqa: S608
+            self._tokens,
         )
 
     def _work(self) -> None:
@@ -303,7 +305,7 @@ def cdc(trial: Trial) -> ChangeResult:
         for number in range(KILLS):
             (own.kill_connect, own.kill_at_random, own.kill_writer)[number % 3]()
         own.drain()
-        own.note(f"the price of each row changed, {own.reprice_all()} tokens")
+        own.reprice_all()
         return own.finish()
 
 
