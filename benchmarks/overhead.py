@@ -1,4 +1,4 @@
-"""What telemetry costs: the same backlog drained with it and without, in turns.
+"""What telemetry and mappings cost: the same backlog drained with it and without, in turns.
 
     python -m benchmarks.overhead [--docs N] [--rounds N] [--variants NAME,NAME,...]
 
@@ -64,12 +64,26 @@ class Variant:
 
 _NO_METRICS: Final = {"HEADRACE_METRICS__ADDRESS": ""}
 
+_MAPPED: Final = {
+    "HEADRACE_SOURCE__TEXT": "{/text}{/metadata/none?}",
+    "HEADRACE_SOURCE__METADATA": '{"length": {"at": "/none", "type": "int64"}, "all": "/metadata"}',
+    "HEADRACE_SOURCE__TIMESTAMP": "/timestamp?",
+    "HEADRACE_SOURCE__DELETE_WHEN": "none == 'gone'",
+    "HEADRACE_SOURCE__FILTER": "none != 'draft' && text",
+}
+"""The same records, read by a mapping that asks for something of each kind."""
+
 VARIANTS: Final = (
     Variant("off", _NO_METRICS),
     Variant("metrics", scraped=True),
     Variant("traces", _NO_METRICS, traced=True),
+    Variant("mapping", _NO_METRICS | _MAPPED),
+    Variant("markup", _NO_METRICS | _MAPPED | {"HEADRACE_SOURCE__MARKUP": "markdown"}),
 )
-"""What is compared; the first is what the others are compared with."""
+"""What can be compared; the first is what the others are compared with."""
+
+USUAL: Final = VARIANTS[:3]
+"""What is compared unless the command says."""
 
 
 def measure(
@@ -206,8 +220,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
     parser.add_argument("--docs", type=int, default=4000, help="of the backlog")
     parser.add_argument("--rounds", type=int, default=5, help="of all variants")
-    usual = ",".join(variant.name for variant in VARIANTS)
-    parser.add_argument("--variants", default=usual, help=f"the first is the base ({usual})")
+    usual, known = (",".join(one.name for one in some) for some in (USUAL, VARIANTS))
+    parser.add_argument("--variants", default=usual, help=f"of {known}; the first is the base")
     given = parser.parse_args(arguments)
     try:
         variants = _chosen(given.variants)
