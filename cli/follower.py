@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from cli.errors import CommandError
-from flows.pipelines import variable_of
+from flows.settings.pipelines import variable_of
 from sinks.errors import SECOND_COPY
 
 if TYPE_CHECKING:

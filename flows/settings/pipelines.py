@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from flows.settings import Settings
+    from flows.settings.whole import Settings
 
 __all__ = ["OWN", "Pipeline", "check_apart", "sections_of", "variable_of"]
 
