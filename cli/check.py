@@ -262,9 +262,10 @@ def _table(store: TableStore) -> Item:
     name = f"table {store.name}"
     try:
         if store.exists():
-            store.ensure()
+            change = store.look()
             rows = store.open().count_rows(filter="NOT deleted")
-            return Item(name, "ok", f"{rows:,} row{'s' * (rows != 1)} in {store.uri}")
+            told = f"{rows:,} row{'s' * (rows != 1)} in {store.uri}"
+            return Item(name, "ok", f"{told}; {change}" if change else told)
         if store.is_local:
             _probe(store.uri)
     except HeadraceError as error:

@@ -105,8 +105,8 @@ class Host:
         Raises:
             ModelError: It can't be had, or not as the settings want it.
         """
-        remembered = {"cache_entries": 0, "cache_bytes": 0}
-        model = settings.model.model_copy(update=remembered).model_dump_json()
+        beside = {"cache_entries": 0, "cache_bytes": 0, "chunk_prefix": "", "reuse": "auto"}
+        model = settings.model.model_copy(update=beside).model_dump_json()
         alike = model, settings.batch.tokens
         if alike not in self._encoders:
             self._encoders[alike] = encoder_of(settings)

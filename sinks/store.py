@@ -30,6 +30,8 @@ __all__ = ["LANCE_ERRORS", "Fence", "TableStore", "is_conflict", "one_line", "ve
 LANCE_ERRORS: Final = (OSError, RuntimeError, ValueError)
 """What Lance raises, whatever is wrong."""
 
+CONFLICT_RETRIES: Final = 20
+
 INDEX_CACHE_BYTES: Final = 64 << 20
 METADATA_CACHE_BYTES: Final = 64 << 20
 
@@ -172,11 +174,23 @@ class TableStore:
                 ) from error
         dataset = self._with_places(self.open())
         self.check(dataset)
-        if not to_seed and self.fence(dataset).seeded is not None:
-            raise SinkError(
-                f"table.name: {self.name}: has not all rows of the table before it yet; go on with "
-                "that: headrace migrate"
-            )
+        if not to_seed:
+            self._check_seeded(dataset)
+
+    def look(self) -> str:
+        """Check that the table there is fits, or will once the flow has started; change nothing.
+
+        Returns:
+            What the flow will change of it at its start; empty where it is as it should be.
+
+        Raises:
+            SinkError: It has another schema or another model's vectors, or is half seeded.
+        """
+        dataset = self.open()
+        older = _lacks_places(dataset.schema)
+        self.check(dataset, older=older)
+        self._check_seeded(dataset)
+        return "of an older release; the flow adds columns at its start" if older else ""
 
     def _with_places(self, dataset: lance.LanceDataset) -> lance.LanceDataset:
         """A table that an older release made gets the columns that it lacks, with nulls.
@@ -184,17 +198,25 @@ class TableStore:
         Raises:
             SinkError: It can't be written.
         """
-        lacking = [own for own in CHUNK_COLUMNS if own.name not in dataset.schema.names]
-        if len(lacking) < len(CHUNK_COLUMNS):
-            return dataset
-        with self.writing():
-            try:
-                dataset.add_columns(pa.schema(lacking))
-            except LANCE_ERRORS as error:
-                # Another start may have been first.
-                if not is_conflict(error) and self.open().schema == dataset.schema:
-                    raise
-        return self.open()
+        for _ in range(CONFLICT_RETRIES):
+            if not _lacks_places(dataset.schema):
+                return dataset
+            with self.writing():
+                try:
+                    dataset.add_columns(pa.schema(CHUNK_COLUMNS))
+                except LANCE_ERRORS as error:
+                    # Another start may have been first, or a commit in between.
+                    if not is_conflict(error) and _lacks_places(self.open().schema):
+                        raise
+            dataset = self.open()
+        return dataset
+
+    def _check_seeded(self, dataset: lance.LanceDataset) -> None:
+        if self.fence(dataset).seeded is not None:
+            raise SinkError(
+                f"table.name: {self.name}: has not all rows of the table before it yet; go on with "
+                "that: headrace migrate"
+            )
 
     def exists(self) -> bool:
         """Whether there is a table."""
@@ -357,14 +379,18 @@ class TableStore:
                 "or mend its rights or space"
             ) from error
 
-    def check(self, dataset: lance.LanceDataset) -> None:
+    def check(self, dataset: lance.LanceDataset, *, older: bool = False) -> None:
         """Check that a table fits.
+
+        Args:
+            dataset: The table.
+            older: Whether it may be one of an older release.
 
         Raises:
             SinkError: It has another schema, or another model's vectors.
         """
         self._check_vector(dataset.schema)
-        self._check_columns(dataset.schema)
+        self._check_columns(dataset.schema, older=older)
         held = self.fence(dataset)
         if held.fingerprint != self.fingerprint:
             raise SinkError(
@@ -385,9 +411,16 @@ class TableStore:
             )
         raise SinkError(f"table.name: {self.name}: its column vector is {found}, not {wanted}")
 
-    def _check_columns(self, schema: pa.Schema) -> None:
+    def _check_columns(self, schema: pa.Schema, *, older: bool) -> None:
         wanted = {f.name: f.type for f in self.schema.arrow}
         found = {f.name: f.type for f in schema}
+        if _lacks_places(schema):
+            if not older:
+                raise SinkError(
+                    f"table.name: {self.name}: is of an older release; start the flow of this one "
+                    "once, which adds the columns that it lacks"
+                )
+            found |= {f.name: f.type for f in CHUNK_COLUMNS}
         if wanted == found:
             return
         unlike = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
@@ -398,6 +431,11 @@ class TableStore:
             f"table.columns: {dict(self.schema.columns)} do not fit table {self.name} in "
             f"{self.uri}: {told}; set the table's own columns, or another table.name"
         )
+
+
+def _lacks_places(schema: pa.Schema) -> bool:
+    """Whether a table is of a release that did not keep where chunks are."""
+    return not any(own.name in schema.names for own in CHUNK_COLUMNS)
 
 
 def vectors_of(dataset: lance.LanceDataset, ids: Collection[str]) -> dict[str, NDArray[np.float32]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -103,9 +104,23 @@ def check_apart(
             raise ValueError(f"pipelines.{pipeline.name}.{told(error)}") from error
     ids = {f"{settings.kafka.application_id}-{RECOMMEND}": "what flows.recommend has"}
     _differ("kafka.application_id", owns, lambda own: own.kafka.application_id, ids)
-    _differ("embeddings.topic", owns, lambda own: own.embeddings.topic)
-    _differ("table.name", owns, lambda own: f"{own.table.uri.rstrip('/')}/{own.table.name}")
+    recommend = settings.recommend
+    topics = [recommend.embeddings_topic, recommend.users_topic]
+    tables = [recommend.products_table, recommend.users_table]
+    places = [_place(settings.table.uri, table) for table in tables]
+    _differ("embeddings.topic", owns, lambda own: own.embeddings.topic, _taken(topics))
+    _differ("table.name", owns, lambda own: _place(own.table.uri, own.table.name), _taken(places))
     _check_topics(owns)
+
+
+def _place(uri: str, table: str) -> str:
+    """Where a table is, however its folder is written."""
+    folder = uri.rstrip("/") if "://" in uri else str(Path(uri).absolute().resolve())
+    return f"{folder}/{table}"
+
+
+def _taken(values: Sequence[str]) -> dict[str, str]:
+    return dict.fromkeys(values, "what flows.recommend writes")
 
 
 def _check_names(settings: Settings) -> None:

@@ -119,13 +119,16 @@ class SourceSettings(Section):
         """Whether all records of a document have one key, and so one partition."""
         return not self.id.startswith("/")
 
-    @model_validator(mode="after")
-    def _needs_text(self) -> SourceSettings:
+    def check_text(self) -> None:
+        """See that nothing of a mapping is set without a text.
+
+        Raises:
+            ValueError: Something is.
+        """
         mapping = ("format", "id", "metadata", "timestamp", "delete_when", "filter", "markup")
         for name in mapping:
             if not self.mapped and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"source.{name}: is set without source.text, which it goes with")
-        return self
 
     @model_validator(mode="after")
     def _row_key(self) -> SourceSettings:

@@ -82,6 +82,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _mapped(self) -> Settings:
+        if self.pipelines:
+            return self  # judged in each of them, which may have what is missing here
+        self.source.check_text()
         mapped = self.source.mapped
         for name, kind in self.table.columns.items():
             one = self.source.metadata.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from jmespath.parser import ParsedResult
 
 __all__ = ["Expression"]
+
+_UNFIT: Final = (JMESPathError, ArithmeticError, RecursionError, TypeError, ValueError)
+"""What evaluation raises where a value is not what a function takes; the last two come of the
+library's own Python, as where it compares text with a number."""
 
 
 class Expression:
@@ -45,7 +49,7 @@ class Expression:
         """
         try:
             return self._compiled.search(record)
-        except (JMESPathError, ArithmeticError, RecursionError) as error:
+        except _UNFIT as error:
             told = (str(error).splitlines() or [type(error).__name__])[0]
             reject("bad_schema", f"{self.text}: {told} ({self.setting})")
 

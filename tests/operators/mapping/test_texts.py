@@ -53,6 +53,10 @@ def test_makes(source: str | list[str], text: str) -> None:
         (["/none", "/empty"], "no_text", "/none, /empty: no text is there"),
         ("{/object}", "bad_schema", "/object: must be text, a number or a list, is an object"),
         ("{/deep}", "bad_schema", "/deep: holds an array in an array"),
+        ("jmespath:contains(title, null)", "bad_schema", "contains.*"),
+        ("jmespath:title < n", "bad_schema", "title < n.*"),
+        ("jmespath:merge(object, title)", "bad_schema", "merge.*"),
+        ("jmespath:tags[::0]", "bad_schema", r"tags\[::0\].*"),
         ("jmespath:join(' ', n)", "bad_schema", r"join.*\(source.text\)"),
     ],
 )
