@@ -143,6 +143,64 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command("init")
+def init(
+    topic: Annotated[str, typer.Option(help="The topic to look at.", metavar="TOPIC")],
+    identity: Annotated[
+        str | None,
+        typer.Option("--id", help="As source.id: key, key/id or /id.", metavar="PLACE"),
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="As source.text; pointers may have commas between.", metavar="TEMPLATE"),
+    ] = None,
+    markup: Annotated[
+        str | None, typer.Option(help="none, html or markdown.", metavar="WHICH")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A metadata field, such as price=/price:float64, in place of those that were "
+            "guessed; once for each, or none.",
+            metavar="NAME=POINTER[:TYPE]",
+        ),
+    ] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(help="As source.timestamp, or none.", metavar="POINTER")
+    ] = None,
+    delete_when: Annotated[
+        str | None, typer.Option(help="As source.delete_when, or none.", metavar="EXPRESSION")
+    ] = None,
+    only: Annotated[
+        str | None,
+        typer.Option("--filter", help="As source.filter, or none.", metavar="EXPRESSION"),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Where the settings go.", metavar="FILE")] = Path(
+        "headrace.toml"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace that file.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print, and write nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Take the guesses; ask nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a topic, guess where id, text and metadata are, and write the settings.
+
+    The newest records are read, and nothing is changed on the broker. On a terminal each guess can
+    be put right; options do it anywhere. What would be embedded of three records is shown.
+    """
+    from cli.init import look, refuse_replacing, show, write
+    from cli.wishes import Wishes
+
+    if not dry_run:
+        refuse_replacing(output, force=force)
+    wishes = Wishes(identity, text, markup, metadata, timestamp, delete_when, only)
+    asking = not (yes or as_json) and sys.stdin.isatty() and sys.stdout.isatty()
+    found = look(_settings(), topic, wishes, asking=asking)
+    if not dry_run:
+        write(found, output)
+    show(found, None if dry_run else output, as_json=as_json)
+
+
 @topics_app.command("create")
 def topics_create(
     partitions: Annotated[

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from operators.records import DocumentBatch, Lane, RecordBatch
 
-__all__ = ["Fit", "check_fit", "fit_of"]
+__all__ = ["Fit", "check_fit", "fit_in", "fit_of"]
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,20 @@ def fit_of(
     """
     lanes = lanes[:SAMPLE_LANES]
     most = -(-SAMPLE_RECORDS // max(1, len(lanes)))
-    return _counted(map(decode, sample(kafka, lanes, most)))
+    return fit_in(map(decode, sample(kafka, lanes, most)))
+
+
+def fit_in(batches: Iterable[DocumentBatch]) -> Fit:
+    """What some decoded records come to."""
+    records = documents = passed = 0
+    fault = ""
+    for batch in batches:
+        records += len(batch)
+        passed += batch.kinds.count(Kind.SKIP)
+        documents += len(batch) - batch.kinds.count(Kind.SKIP) - len(batch.dead)
+        for dead in batch.dead.values():
+            fault = f"{dead.code}: {dead.message}"
+    return Fit(records, documents, passed, fault)
 
 
 def check_fit(fit: Fit, *, fresh: bool) -> None:
@@ -88,15 +101,3 @@ def check_fit(fit: Fit, *, fresh: bool) -> None:
         )
     if fit.fault:
         log.warning("records do not fit", stage="start", found=str(fit))
-
-
-def _counted(batches: Iterable[DocumentBatch]) -> Fit:
-    records = documents = passed = 0
-    fault = ""
-    for batch in batches:
-        records += len(batch)
-        passed += batch.kinds.count(Kind.SKIP)
-        documents += len(batch) - batch.kinds.count(Kind.SKIP) - len(batch.dead)
-        for dead in batch.dead.values():
-            fault = f"{dead.code}: {dead.message}"
-    return Fit(records, documents, passed, fault)

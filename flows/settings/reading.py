@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["load"]
+__all__ = ["load", "settings_of"]
 
 PREFIX: Final = "HEADRACE_"
 CONFIG_VARIABLE: Final = "HEADRACE_CONFIG"
@@ -39,6 +39,15 @@ def load(environ: Mapping[str, str], folder: Path) -> Settings:
     traces = given.setdefault("traces", {})
     if isinstance(traces, dict):
         traces.setdefault("endpoint", _collector(environ))
+    return settings_of(given)
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings that some sections give.
+
+    Raises:
+        UsageError: A setting is unknown or can't be right; the text names it and its value.
+    """
     try:
         return Settings.model_validate(given)
     except ValidationError as error:

@@ -108,8 +108,12 @@ def _time(time: Field | None) -> str | None:
 
 def _filter(texts: Sequence[Field], deletion: str | None) -> str | None:
     """What holds of records that have any text, where some have none."""
-    if not texts or any(one.always for one in texts):
+    if not texts or any(_always_says(one) for one in texts):
         return None
     # What deletes a document needs no text, and the filter is asked first.
     parts = [*([f"({deletion})"] if deletion else []), *(member(one.path) for one in texts)]
     return " || ".join(parts)
+
+
+def _always_says(one: Field) -> bool:
+    return one.always and all(text.strip() for text in texts_in(one))

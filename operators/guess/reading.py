@@ -75,6 +75,7 @@ class _Found:
     plain: list[Row] = field(default_factory=list)
     changes: list[Row] = field(default_factory=list)
     events: int = 0
+    deleted: int = 0
     protobuf: int = 0
     schemas: list[int] = field(default_factory=list)
     fault: str = ""
@@ -118,6 +119,7 @@ def _take(found: _Found, key: bytes | None, value: bytes) -> None:
     except Rejected:
         return
     found.events += 1
+    found.deleted += event.kind is Kind.DELETE
     if event.kind is Kind.UPSERT and event.row is not None:
         found.changes.append(Row(key, _known(event.row)))
 
@@ -129,7 +131,7 @@ def _known(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a mapping of which som
 
 def _form_of(found: _Found, values: int) -> tuple[Form, list[Row]]:
     """What most of the values are."""
-    if found.changes and 2 * found.events > values:
+    if (found.changes or found.deleted) and 2 * found.events > values:
         return Form.DEBEZIUM, found.changes
     own = [row for row in found.plain if _is_own(row)]
     if 2 * (len(own) + found.protobuf) > values and (own or found.protobuf):
