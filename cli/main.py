@@ -144,7 +144,7 @@ def check(
 
 
 @app.command("init")
-def init(
+def init(  # noqa: PLR0913, PLR0917 - each is an option
     topic: Annotated[str, typer.Option(help="The topic to look at.", metavar="TOPIC")],
     identity: Annotated[
         str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from operators.guess.expressions import member, raw
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from operators.guess.fields import Field
 
-__all__ = ["guess_deletion"]
+__all__ = ["Deletion", "guess_deletion"]
 
 FLAGS: Final = frozenset({"deleted", "removed", "tombstone"})
 ACTIONS: Final = frozenset({"op", "operation", "action", "event", "type", "status", "state"})
@@ -20,11 +20,28 @@ BESIDE: Final = frozenset({"is", "was", "soft", "at", "on", "date", "time", "fla
 """Words that a flag's name may have beside: another makes it the name of something else."""
 
 
-def guess_deletion(fields: Sequence[Field]) -> str | None:
-    """An expression that holds of a record which deletes its document; None if none seems to."""
-    top = [field for field in fields if len(field.path) == 1]
-    found = (_flag(field) or _action(field) for field in top)
-    return next((expression for expression in found if expression), None)
+class Deletion(NamedTuple):
+    """How a deletion is told.
+
+    Attributes:
+        expression: It holds of a record which deletes its document.
+        flag: Pointer to a field that says nothing else; None where it is one of many values.
+    """
+
+    expression: str
+    flag: str | None
+
+
+def guess_deletion(fields: Sequence[Field]) -> Deletion | None:
+    """How records tell that their document is deleted; None if none seems to."""
+    for field in fields:
+        if len(field.path) > 1:
+            continue
+        if flag := _flag(field):
+            return Deletion(flag, field.pointer)
+        if action := _action(field):
+            return Deletion(action, None)
+    return None
 
 
 def _flag(field: Field) -> str | None:

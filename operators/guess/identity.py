@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from operators.guess.fields import Field
     from operators.guess.reading import Row
 
-__all__ = ["guess_id"]
+__all__ = ["KEY", "guess_id", "is_in_key"]
 
 KEY: Final = "key"
 NAMES: Final = ("id", "uuid", "guid", "key", "sku", "isbn", "asin", "slug", "number")
@@ -44,6 +44,22 @@ def guess_id(rows: Sequence[Row], fields: Sequence[Field], *, deletions: bool) -
     if in_value is not None and _named(in_value) and in_value.distinct > keys:
         return in_value.pointer
     return in_key
+
+
+def is_in_key(field: Field, rows: Sequence[Row]) -> bool:
+    """Whether a field only says again what the key says."""
+    return field.always and all(
+        str(value) in _key_texts(row.key) for row, value in zip(rows, field.values, strict=True)
+    )
+
+
+def _key_texts(key: bytes | None) -> Collection[str]:
+    """What is in a key: the whole, and each field of an object."""
+    found = _object(key or b"")
+    if found is None:
+        return {(key or b"").decode(errors="replace")}
+    inner = found.get("payload", found)
+    return set(map(str, inner.values() if isinstance(inner, dict) else (inner,)))
 
 
 def _in_key(keys: Sequence[bytes | None]) -> str | None:

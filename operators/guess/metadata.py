@@ -32,17 +32,23 @@ FLOATS: Final = frozenset(
 )
 """Words of the names of measures, which may have a fraction though the sample has none."""
 
+GENERIC: Final = frozenset(
+    {"id", "name", "login", "type", "title", "number", "key", "value", "state", "status", "email"}
+)
+"""Names that say little without what they stand in."""
+
+_BYTES: Final = re.compile(r"[A-Za-z0-9+/]+={1,2}")
 _OTHER: Final = re.compile(r"[^a-z0-9]+")
 
 
 def guess_metadata(
-    fields: Sequence[Field], used: Collection[str], taken: Collection[str]
+    fields: Sequence[Field], used: Collection[str | None], taken: Collection[str]
 ) -> dict[str, Place]:
     """Metadata fields by name, the least deep first.
 
     Args:
         fields: What is in the records.
-        used: Pointers of what is the id, the text or the time already.
+        used: Pointers of what serves another purpose already.
         taken: Names that a column can't have.
     """
     worth = [
@@ -93,13 +99,19 @@ def _type_of(field: Field) -> str | None:
         return None
     if set(field.words) & FLOATS and all(map(is_number, field.values)):
         return "float64"
-    short = all(len(value) <= LONG and word_count(value) <= LONG // 10 for value in field.values)
-    return "string" if short else None
+    return "string" if all(map(_is_label, field.values)) else None
+
+
+def _is_label(text: str) -> bool:
+    """Whether a text is one to filter by: neither long, nor an address, nor bytes."""
+    short = len(text) <= LONG and word_count(text) <= LONG // 10
+    return short and "://" not in text and not _BYTES.fullmatch(text)
 
 
 def _name(field: Field, taken: Collection[str]) -> str:
     """A column's name, made of the field's; of those around it where that is taken."""
-    for length in range(1, len(field.path) + 1):
+    least = 2 if len(field.words) == 1 and field.words[0] in GENERIC else 1
+    for length in range(min(least, len(field.path)), len(field.path) + 1):
         name = _column(field.path[-length:])
         if name not in taken:
             return name

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from operators.guess.deletions import guess_deletion
 from operators.guess.expressions import member
 from operators.guess.fields import fields_of
-from operators.guess.identity import KEY, guess_id
+from operators.guess.identity import KEY, guess_id, is_in_key
 from operators.guess.markup import Markup, guess_markup
 from operators.guess.metadata import guess_columns, guess_metadata
 from operators.guess.reading import Form, Reading
@@ -18,6 +18,7 @@ from operators.guess.times import guess_time
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from operators.guess.deletions import Deletion
     from operators.guess.fields import Field
     from operators.mapping import Field as Place
 
@@ -70,27 +71,26 @@ def guess(reading: Reading, taken: Collection[str] = ()) -> Proposal:
     changes = reading.form is Form.DEBEZIUM
     found = Proposal(
         reading.form,
-        id=KEY if changes else _id(reading, fields),
-        delete_when=guess_deletion(fields),
+        id=KEY if changes else guess_id(reading.rows, fields, deletions=reading.empty > 0),
         places=[one.pointer for one in fields],
     )
-    texts = guess_texts([one for one in fields if one.pointer != found.id])
-    # A row's own times can't be compared with those of deletions, which have none.
     by_key = found.id is not None and found.id.startswith(KEY)
+    ids = {one.pointer for one in fields if by_key and is_in_key(one, reading.rows)} | {found.id}
+    texts = guess_texts([one for one in fields if one.pointer not in ids])
+    # A row's own times can't be compared with those of deletions, which have none.
     time = None if changes else guess_time(fields, by_key=by_key)
-    used = {found.id, *(one.pointer for one in texts), *([time.pointer] if time else ())}
+    deletion = guess_deletion(fields)
+    used = ids | {one.pointer for one in texts}
+    used |= {time.pointer if time else None, deletion.flag if deletion else None}
     return replace(
         found,
         text=_text(texts),
-        metadata=guess_metadata(fields, {one for one in used if one}, taken),
+        metadata=guess_metadata(fields, used, taken),
         timestamp=_time(time),
-        only=None if changes else _filter(texts, found.delete_when),
+        delete_when=deletion.expression if deletion else None,
+        only=None if changes else _filter(texts, deletion),
         markup=guess_markup([text for one in texts for text in texts_in(one)]),
     )
-
-
-def _id(reading: Reading, fields: Sequence[Field]) -> str | None:
-    return guess_id(reading.rows, fields, deletions=reading.empty > 0)
 
 
 def _text(texts: Sequence[Field]) -> str | tuple[str, ...] | None:
@@ -106,12 +106,12 @@ def _time(time: Field | None) -> str | None:
     return time.pointer + OPTIONAL * (not time.always)
 
 
-def _filter(texts: Sequence[Field], deletion: str | None) -> str | None:
+def _filter(texts: Sequence[Field], deletion: Deletion | None) -> str | None:
     """What holds of records that have any text, where some have none."""
     if not texts or any(_always_says(one) for one in texts):
         return None
     # What deletes a document needs no text, and the filter is asked first.
-    parts = [*([f"({deletion})"] if deletion else []), *(member(one.path) for one in texts)]
+    parts = [*([deletion.expression] if deletion else []), *(member(one.path) for one in texts)]
     return " || ".join(parts)
 
 

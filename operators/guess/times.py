@@ -19,7 +19,9 @@ EARLIEST_MS: Final = 631_152_000_000  # 1990
 LATEST_MS: Final = 4_102_444_800_000  # 2100
 """Between what years a number is a time, if its name says so too."""
 
-CHANGED: Final = frozenset({"updated", "modified", "changed", "edited", "update", "modification"})
+CHANGED: Final = frozenset(
+    {"updated", "modified", "changed", "edited", "update", "modification", "activity"}
+)
 GENERIC: Final = frozenset(
     {"timestamp", "ts", "time", "datetime", "event", "occurred", "epoch", "date", "at", "logged"}
 )
