@@ -224,7 +224,7 @@ def _refuse_nothing(proposal: Proposal, source: Mapping[str, Any]) -> None:
         "id": "nothing in the records looks like an id; say where it is, such as --id /sku",
     }
     for name, message in wanted.items():
-        if source.get(name) is None:
+        if source.get(name) is None and (name, proposal.form) != ("id", Form.DEBEZIUM):
             raise UsageError(f"--{name}: {message}; there are {places or 'no fields'}")
 
 

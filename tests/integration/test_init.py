@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
+import lancedb
 import pytest
 
-from flows.settings import load
 from harness.flow import Flow
-from harness.process import ROOT
 from tests.brokers import send, topic_on
-from tests.cli.conftest import headrace
-from tests.integration.pipeline import Pipeline
+from tests.cli.conftest import headrace, until
 from tests.integration.unlike import topics
 
 if TYPE_CHECKING:
@@ -24,3 +19,35 @@ if TYPE_CHECKING:
     from tests.integration.unlike import Unlike
 
 pytestmark = pytest.mark.kafka
+
+
+@pytest.mark.parametrize("topic", topics(), ids=lambda topic: topic.name)
+def test_settings_work_unchanged(topic: Unlike, broker: Broker, tmp_path: Path) -> None:
+    """What init writes, unasked and unchanged, makes a row of each document and of no other."""
+    name = topic_on(broker, partitions=2)
+    send(broker, name, [(key, value, []) for key, value in topic.records], partition=-1)
+    servers = {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    file = tmp_path / "headrace.toml"
+    done = headrace(servers, "init", "--topic", name, "--output", str(file))
+    assert done.code == 0, done.err
+    env = {
+        "HEADRACE_CONFIG": str(file),
+        "HEADRACE_TABLE__URI": str(tmp_path / "lancedb"),
+        "HEADRACE_RECOVERY__SUSPECTS": str(tmp_path / "suspects"),
+        "HEADRACE_METRICS__ADDRESS": "",
+    }
+    assert headrace(env, "topics", "create").code == 0
+    with Flow(env, log=tmp_path / "flow.log") as flow:
+        until(lambda: has_all(env), flow)
+    table = lancedb.connect(str(tmp_path / "lancedb")).open_table(name)
+    rows = table.search().where("NOT deleted AND id IS NOT NULL").to_list()
+    assert {row["id"] for row in rows} == topic.ids
+    identity, word = topic.sample
+    assert next(word in row["text"] for row in rows if row["id"] == identity)
+
+
+def has_all(env: dict[str, str]) -> bool:
+    """Whether topic and table have all that was sent."""
+    told = headrace(env, "status", "--json").json
+    done = told["lag"] == 0 and told["partitions"]
+    return bool(done) and all(one["table"] == one["committed"] for one in told["partitions"])
