@@ -177,6 +177,8 @@ def show(found: Found, written: Path | None, *, as_json: bool) -> None:
     say(f"{found.topic}: {FORMS[found.form]}; {found.fit}")
     rows = [(one.id, one.text, one.metadata) for one in found.documents]
     show_table(("id", "text", "metadata"), rows, wide="text")
+    if 2 * found.fit.documents < found.fit.records:
+        say("most records have no text there; does --text name the right place?", "yellow")
     if written is not None:
         say(f"written: {written}; next: headrace topics create, and headrace check")
 

@@ -19,6 +19,9 @@ WORDS: Final = frozenset({"delete", "deleted", "remove", "removed"})
 BESIDE: Final = frozenset({"is", "was", "soft", "at", "on", "date", "time", "flag", ""})
 """Words that a flag's name may have beside: another makes it the name of something else."""
 
+PAYLOAD: Final = "payload"
+"""Where Kafka Connect puts a row that stands beside its schema."""
+
 
 class Deletion(NamedTuple):
     """How a deletion is told.
@@ -35,11 +38,10 @@ class Deletion(NamedTuple):
 def guess_deletion(fields: Sequence[Field]) -> Deletion | None:
     """How records tell that their document is deleted; None if none seems to."""
     for field in fields:
-        if len(field.path) > 1:
-            continue
-        if flag := _flag(field):
+        depth = len(field.path) - (field.path[0] == PAYLOAD)
+        if depth <= 1 and (flag := _flag(field)):
             return Deletion(flag, field.pointer)
-        if action := _action(field):
+        if depth == 1 and (action := _action(field)):
             return Deletion(action, None)
     return None
 

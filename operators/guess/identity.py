@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from operators.guess.looks import word_count
+from operators.guess.times import is_time
 from operators.judging import MAX_ID_BYTES
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ __all__ = ["KEY", "guess_id", "is_in_key"]
 KEY: Final = "key"
 NAMES: Final = ("id", "uuid", "guid", "key", "sku", "isbn", "asin", "slug", "number")
 """The words that an id's name has, the likeliest first."""
+
+ENVELOPE: Final = {"schema", "payload"}
+"""What Kafka Connect writes where a key stands beside its schema."""
 
 SHORT: Final = 80
 """Characters of a text that may be an id though its name does not say so."""
@@ -77,26 +81,24 @@ def _in_key(keys: Sequence[bytes | None]) -> str | None:
     return KEY
 
 
-def _within(objects: Collection[dict[str, Any]]) -> str:
-    """The field of keys that are objects; the whole of them where there are several."""
-    payload = all(one.keys() == {"schema", "payload"} for one in objects)
-    head = "/payload" if payload else ""
-    inner = [one["payload"] if payload else one for one in objects]
-    names = {tuple(one) for one in inner if isinstance(one, dict)}
-    if len(names) == 1 and all(_is_id(one) for one in inner):
-        [only] = names
-        if len(only) == 1:
-            return f"{KEY}{head}/{only[0].replace('~', '~0').replace('/', '~1')}"
-    if payload and all(isinstance(one, str | int) for one in inner):
-        return f"{KEY}{head}"
-    return KEY
+def _within(objects: Sequence[dict[str, Any]]) -> str:
+    """The one value that keys hold which are objects; the whole of them where there are several."""
+    inner: list[Any] = list(objects)
+    place = KEY
+    if all(one.keys() == ENVELOPE for one in objects):
+        inner = [one["payload"] for one in objects]
+        place += "/payload"
+    while names := {name for one in inner if isinstance(one, dict) for name in one}:
+        if len(names) > 1 or not all(isinstance(one, dict) and one for one in inner):
+            return KEY
+        [name] = names
+        place += "/" + name.replace("~", "~0").replace("/", "~1")
+        inner = [one[name] for one in inner]
+    return place if all(map(_is_id, inner)) and not place.endswith("?") else KEY
 
 
 def _is_id(one: object) -> bool:
-    return isinstance(one, dict) and all(
-        isinstance(value, str | int) and not isinstance(value, bool) and value != ""
-        for value in one.values()
-    )
+    return isinstance(one, str | int) and not isinstance(one, bool) and one != ""
 
 
 def _object(key: bytes) -> dict[str, Any] | None:
@@ -114,12 +116,15 @@ def _in_value(fields: Sequence[Field]) -> Field | None:
 
 
 def _may_be(field: Field) -> bool:
-    if not field.always or field.kind not in ("string", "integer"):
+    if not field.always or field.kind not in ("string", "integer") or is_time(field):
         return False
     texts = [str(value) for value in field.values]
     if any(not 1 <= len(text) <= SHORT or word_count(text) != 1 for text in texts):
         return False
-    return _named(field) or (field.distinct == field.rows > 1 and field.kind == "string")
+    if _named(field):
+        # What repeats is the id of something else, unless it says that it is the record's own.
+        return field.distinct * 2 > field.rows or (len(field.path) == len(field.words) == 1)
+    return field.distinct == field.rows > 1 and field.kind == "string"
 
 
 def _named(field: Field) -> bool:
