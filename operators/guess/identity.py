@@ -22,6 +22,9 @@ KEY: Final = "key"
 NAMES: Final = ("id", "uuid", "guid", "key", "sku", "isbn", "asin", "slug", "number")
 """The words that an id's name has, the likeliest first."""
 
+MESSAGE: Final = frozenset({"event", "message", "request", "trace", "correlation", "span", "tx"})
+"""Words of the names of ids that each record has anew, whatever document it tells of."""
+
 ENVELOPE: Final = {"schema", "payload"}
 """What Kafka Connect writes where a key stands beside its schema."""
 
@@ -45,7 +48,8 @@ def guess_id(rows: Sequence[Row], fields: Sequence[Field], *, deletions: bool) -
     if in_key is None or deletions:
         return in_key or (in_value.pointer if in_value else None)
     keys = len({row.key for row in rows})
-    if in_value is not None and _named(in_value) and in_value.distinct > keys:
+    own = in_value is not None and _named(in_value) and not MESSAGE & set(in_value.words)
+    if in_value is not None and own and in_value.distinct > keys:
         return in_value.pointer
     return in_key
 
