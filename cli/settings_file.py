@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from cli.output import plain
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -45,7 +47,7 @@ def settings_file(
 
 def _comment(text: str) -> Iterator[str]:
     for line in text.splitlines():
-        yield f"# {line}".rstrip()
+        yield f"# {plain(line)}".rstrip()
 
 
 def _name(name: str) -> str:
@@ -61,7 +63,7 @@ def _value(value: object) -> str:
         parts = [_value(part) for part in value]
         line = f"[{', '.join(parts)}]"
         return line if len(line) < WIDTH else "[\n" + "".join(f"    {p},\n" for p in parts) + "]"
-    return json.dumps(value)
+    return repr(value) if isinstance(value, float) else json.dumps(value)
 
 
 def _text(text: str) -> str:

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kafka
 
 
-@pytest.mark.parametrize("topic", topics(), ids=lambda topic: topic.name)
+FLOWS = ("rows", "posts", "events", "packages", "tickets")
+"""Those that a flow is started for; that the others are read as well needs none to be seen."""
+
+
+@pytest.mark.parametrize(
+    "topic", [one for one in topics() if one.name in FLOWS], ids=lambda topic: topic.name
+)
 def test_settings_work_unchanged(topic: Unlike, broker: Broker, tmp_path: Path) -> None:
     """What init writes, unasked and unchanged, makes a row of each document and of no other."""
     name = topic_on(broker, partitions=2)

@@ -37,7 +37,7 @@ def test_kinds() -> None:
     """What is a whole number in one record and a fraction in another is a number."""
     assert field("a", 1, 2.5).kind == "number"
     assert field("a", 1, 2).kind == "integer"
-    assert field("a", True, False).kind == "boolean"
+    assert field("a", *(True, False)).kind == "boolean"
     assert field("a", "x", 1).kind == "mixed"
 
 
