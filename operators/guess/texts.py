@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
@@ -124,4 +125,4 @@ def _weight(field: Field) -> float:
     """How much a field has to say, over all records."""
     named = 20 * _is_title(field) + 20 * _is_body(field)
     share = len(field.values) / field.rows
-    return share * (named + min(_words(field), 100.0)) / len(field.path) ** 0.25
+    return share * (named + min(_words(field), 100.0)) / math.sqrt(len(field.path))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from harness.broker import Broker
+    from tests.brokers import Record
 
 pytestmark = pytest.mark.kafka
 
@@ -39,7 +40,7 @@ def servers(broker: Broker) -> dict[str, str]:
 def products(broker: Broker) -> str:
     """A topic of products."""
     name = topic_on(broker, partitions=3)
-    records = [(None, json.dumps(one).encode(), []) for one in PRODUCTS]
+    records: list[Record] = [(None, json.dumps(one).encode(), []) for one in PRODUCTS]
     send(broker, name, records, partition=-1)
     return name
 
@@ -126,7 +127,7 @@ def test_own_form(servers: dict[str, str], broker: Broker) -> None:
 def test_nothing_to_propose(
     servers: dict[str, str],
     broker: Broker,
-    records: list[tuple[bytes | None, bytes | None, list[tuple[str, str | bytes | None]]]],
+    records: list[Record],
     said: str,
 ) -> None:
     """A topic of which nothing can be made is told in one line that says what to do."""

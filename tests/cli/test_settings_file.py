@@ -50,7 +50,7 @@ def test_settings_are_equal(**source: Any) -> None:
 
 def test_as_a_person_would_write_it() -> None:
     """Comments stand over their settings, tables behind them, and long lists on several lines."""
-    sections = {
+    sections: dict[str, dict[str, Any]] = {
         "source": {"metadata": {"price": {"at": "/price"}}, "text": ["/title", "/body"]},
         "table": {"name": "x", "long": ["a" * 60, "b" * 60]},
     }

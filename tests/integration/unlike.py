@@ -75,7 +75,7 @@ def events() -> Unlike:
     """Events of GitHub's, keyed by their repository; those without any text are to be passed."""
     records, ids = [], set()
     for number, text in enumerate(_texts()):
-        repository = {"id": 4100 + number % 3, "name": f"acme/tool-{number % 3}"}
+        repository = f"acme/tool-{number % 3}"
         payload: dict[str, Any] = {"action": "started"}
         kind = ("IssuesEvent", "IssueCommentEvent", "WatchEvent")[number % 3]
         user = {"login": f"dev-{number % 7}", "id": 900 + number % 7, "type": "User"}
@@ -90,25 +90,29 @@ def events() -> Unlike:
             "id": str(24_896_510_000 + number),
             "type": kind,
             "actor": {**user, "url": f"https://api.example.com/users/{number % 7}"},
-            "repo": {**repository, "url": f"https://api.example.com/repos/{number % 3}"},
+            "repo": {"id": 4100 + number % 3, "name": repository},
             "payload": payload,
             "public": True,
             "created_at": f"{_iso(number)[:19]}Z",
         }
-        records.append((repository["name"].encode(), _json(event)))
+        records.append((repository.encode(), _json(event)))
     return Unlike("events", records, frozenset(ids), ("24896510000", _texts()[0].split()[0]))
 
 
 def packages() -> Unlike:
     """A feed of products: what the installed packages say of themselves, under their names."""
-    found = {one.metadata["Name"]: one.metadata.json for one in distributions()}
-    records = []
+    found = {
+        one.metadata["Name"]: one.metadata.json
+        for one in distributions()
+        if one.metadata.get("Summary")
+    }
+    records: list[tuple[bytes, bytes]] = []
     for name in sorted(found)[:COUNT]:
         about = found[name]
         product = {
             "sku": name,
             "version": about["version"],
-            "summary": about.get("summary"),
+            "summary": about["summary"],
             "long_description": str(about.get("description") or "")[:1500] or None,
             "price": f"{len(name)}.50",
             "in_stock": len(name) % 2 == 0,
@@ -117,10 +121,8 @@ def packages() -> Unlike:
         }
         records.append((name.encode(), _json(product)))
     names = [key.decode() for key, _ in records]
-    summary = next(name for name in names if found[name].get("summary"))
-    return Unlike(
-        "packages", records, frozenset(names), (summary, str(found[summary]["summary"]).split()[0])
-    )
+    word = str(found[names[0]]["summary"]).split()[0]
+    return Unlike("packages", records, frozenset(names), (names[0], word))
 
 
 def logs() -> Unlike:
