@@ -104,7 +104,7 @@ def packages() -> Unlike:
     found = {
         one.metadata["Name"]: one.metadata.json
         for one in distributions()
-        if one.metadata.get("Summary")
+        if "Summary" in one.metadata
     }
     records: list[tuple[bytes, bytes]] = []
     for name in sorted(found)[:COUNT]:
