@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,11 +12,13 @@ from cli.output import emit, say, show_table
 from cli.settings_file import settings_file
 from cli.wishes import ask, with_wishes
 from flows.decoding import decoder_of
+from flows.registering import registry_of, values_of
 from flows.sampling import fit_in
 from flows.settings import FIXED_COLUMNS, settings_of
 from headrace.errors import UsageError
 from operators.guess import Form, guess, read
 from operators.records import Kind, Lane
+from operators.values import JsonValues
 from sources.sample import sample
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.guess import Proposal, Reading
     from operators.records import DocumentBatch, RecordBatch
+    from sources.registered import RegisteredValues
 
 __all__ = ["Found", "Shown", "look", "refuse_replacing", "show", "write"]
 
@@ -53,6 +57,7 @@ FORMS: Final = {
 
 COMMENTS: Final = {
     "kafka.application_id": "Another for each flow: the group of its offsets.",
+    "source.encoding": "The records are written by schemas of the registry above.",
     "source.format": "The records are change events; the fields below are columns of the row, and "
     "the\nid is its primary key.",
     "source.id": 'The document\'s id: "key" is the record\'s key, "key/id" a field of a JSON key, '
@@ -123,7 +128,23 @@ def look(settings: Settings, topic: str, wishes: Wishes, *, asking: bool) -> Fou
         HeadraceError: The topic can't be read, or nothing in it can be embedded.
     """
     batches = _sample(settings, topic)
-    reading = read(batches)
+    registry = registry_of(settings)
+    with nullcontext() if registry is None else closing(registry):
+        return _looked(settings, topic, batches, values_of(settings, registry), wishes, asking)
+
+
+def _looked(
+    settings: Settings,
+    topic: str,
+    batches: Sequence[RecordBatch],
+    values: RegisteredValues | None,
+    wishes: Wishes,
+    asking: bool,
+) -> Found:
+    if values is not None:
+        for batch in batches:
+            values.ahead(batch)
+    reading = read(batches, values or JsonValues())
     _refuse(topic, reading)
     proposal = guess(reading, FIXED_COLUMNS)
     source = with_wishes(_source(topic, proposal), wishes)
@@ -133,7 +154,7 @@ def look(settings: Settings, topic: str, wishes: Wishes, *, asking: bool) -> Fou
         source = ask(source, ("id",) if reading.form is Form.DEBEZIUM else ())
     _refuse_nothing(proposal, source)
     sections = _sections(settings, topic, source, proposal)
-    decode = decoder_of(settings_of(sections))
+    decode = decoder_of(settings_of(sections), values)
     decoded = [decode(batch) for batch in batches]
     fit = fit_in(decoded)
     if fit.none_fits:
@@ -201,7 +222,8 @@ def _refuse(topic: str, reading: Reading) -> None:
     if reading.form is Form.REGISTRY:
         raise CommandError(
             f"--topic: {topic}: its records are written under a schema registry (schema "
-            f'{reading.schema}); say so: source.encoding = "registry"'
+            f"{reading.schema}); say where it is, and ask again: HEADRACE_SOURCE__ENCODING="
+            "registry HEADRACE_REGISTRY__URL=http://…"
         )
     if reading.form is Form.UNREADABLE and reading.empty == reading.records:
         raise CommandError(
@@ -263,8 +285,13 @@ def _sections(
     table: dict[str, Any] = {"name": name}
     if proposal.columns and "text" not in source:
         table["columns"] = dict(proposal.columns)
+    registry: dict[str, dict[str, Any]] = {}
+    if settings.source.encoding == "registry":
+        registry["registry"] = {"url": settings.registry.url, "key": settings.registry.key}
+        source = {**source, "encoding": "registry"}
     return {
         "kafka": kafka,
+        **registry,
         "source": dict(source),
         "embeddings": {"topic": f"{name}.embeddings"},
         "dead_letters": {"topic": f"{name}.dead-letters"},

@@ -143,6 +143,8 @@ class Frame:
         Raises:
             HeadraceError: They can't be tried.
         """
+        for topic in {lane.topic for lane in self.lanes}:
+            self.metrics.passed_over(topic, 0)  # a series before there is such a record
         if self.guard is None:
             return self._after_schemas(self.spans.decoding(PassingDecoder(decode, self.metrics)))
         self.guard.try_suspects(

@@ -22,11 +22,11 @@ def locked() -> list[Package]:
 
 
 def runtime() -> set[tuple[str, str]]:
-    """What the image installs, whatever the platform: the dependencies, and OpenVINO."""
+    """What the image installs, whatever the platform: the dependencies, and two extras."""
     packages = locked()
     found: set[tuple[str, str]] = set()
     seen: set[str] = set()
-    waiting: list[Package] = [{"name": "headrace", "extra": ["openvino"]}]
+    waiting: list[Package] = [{"name": "headrace", "extra": ["openvino", "registry"]}]
     while waiting:
         wanted = waiting.pop()
         asked = json.dumps([wanted["name"], wanted.get("version"), wanted.get("extra")])

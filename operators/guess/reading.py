@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from operators.records import RecordBatch
+    from operators.values import Values
 
 __all__ = ["Form", "Reading", "Row", "read"]
 
@@ -81,11 +82,12 @@ class _Found:
     fault: str = ""
 
 
-def read(batches: Iterable[RecordBatch]) -> Reading:
+def read(batches: Iterable[RecordBatch], values: Values = _JSON) -> Reading:
     """Make objects of records.
 
     Args:
         batches: The sample, a batch for each record or for several.
+        values: Reads their values.
     """
     found, records, empty = _Found(), 0, 0
     for batch in batches:
@@ -96,15 +98,15 @@ def read(batches: Iterable[RecordBatch]) -> Reading:
             elif is_protobuf(headers):
                 found.protobuf += 1
             else:
-                _take(found, key, value)
+                _take(found, key, value, values)
     form, rows = _form_of(found, records - empty)
     schema = found.schemas[-1] if form is Form.REGISTRY else None
     return Reading(form, rows, records, empty, schema, found.fault)
 
 
-def _take(found: _Found, key: bytes | None, value: bytes) -> None:
+def _take(found: _Found, key: bytes | None, value: bytes, values: Values) -> None:
     try:
-        whole = _JSON.value(value)
+        whole = values.value(value)
     except Rejected as fault:
         found.fault = f"{fault.code}: {fault.message}"
         if len(value) > REGISTRY_HEAD and value[0] == 0:

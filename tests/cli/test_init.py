@@ -119,7 +119,7 @@ def test_own_form(servers: dict[str, str], broker: Broker) -> None:
         ([], "holds no records yet"),
         ([(b"k", b"plain text", [])], "no JSON objects, such as the last: bad_json"),
         ([(b"k", None, [])], "are deletions, without a value"),
-        ([(b"k", struct.pack(">bI", 0, 7) + b"\x02a", [])], 'source.encoding = "registry"'),
+        ([(b"k", struct.pack(">bI", 0, 7) + b"\x02a", [])], "HEADRACE_SOURCE__ENCODING=registry"),
         ([(b"k", b'{"n": 1}', [])], "say where it is, such as --text /title; there are /n"),
         ([(None, b'{"title": "A chair of oak"}', [])], "such as --id /sku; there are /title"),
     ],

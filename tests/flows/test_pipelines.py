@@ -101,6 +101,14 @@ def test_names_say_which_are_meant() -> None:
     assert [one.name for one in both.each()] == ["tickets", "old-orders"]
 
 
+def test_what_is_shared_is_judged_in_each() -> None:
+    """What goes with a text may be set for all, where each pipeline has a text of its own."""
+    texts = {f"PIPELINES__{name}__SOURCE__TEXT": "/t" for name in ("TICKETS", "OLD_ORDERS")}
+    whole = read(SOURCE__FORMAT="debezium", SOURCE__MARKUP="html", **texts)
+    assert {one.source.format for one in whole.each()} == {"debezium"}
+    assert all(one.reuses for one in whole.each())
+
+
 def test_the_file_has_pipelines(tmp_path: Path) -> None:
     """A `[[pipelines]]` of the file is one; a variable sets a key of it, or all of them anew."""
     (tmp_path / "headrace.toml").write_text(
@@ -134,7 +142,23 @@ def test_the_file_has_pipelines(tmp_path: Path) -> None:
         ),
         (
             {"PIPELINES__OLD_ORDERS__TABLE__NAME": "tickets"},
-            "pipelines.old-orders.table.name: data/lancedb/tickets: is pipelines.tickets.table",
+            "pipelines.old-orders.table.name: /",
+        ),
+        (
+            {
+                "PIPELINES__OLD_ORDERS__TABLE__NAME": "tickets",
+                "PIPELINES__OLD_ORDERS__TABLE__URI": "./data/../data/lancedb/",
+            },
+            "pipelines.old-orders.table.name: /",
+        ),
+        ({"PIPELINES__OLD_ORDERS__TABLE__NAME": "users"}, "pipelines.old-orders.table.name: /"),
+        (
+            {"PIPELINES__OLD_ORDERS__EMBEDDINGS__TOPIC": "user_vectors"},
+            "pipelines.old-orders.embeddings.topic: user_vectors: is what flows.recommend writes",
+        ),
+        (
+            {"SOURCE__MARKUP": "html", "PIPELINES__TICKETS__SOURCE__TEXT": "/t"},
+            "pipelines.old-orders.source.markup: is set without source.text",
         ),
         (
             {"PIPELINES__OLD_ORDERS__EMBEDDINGS__TOPIC": "tickets.embeddings"},

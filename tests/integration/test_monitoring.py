@@ -43,7 +43,13 @@ pytestmark = [
 
 WAIT_S: Final = 120.0
 
-GRAFANA: Final = {"$__rate_interval": "30s", "$job": ".*", "$instance": ".*", "$services": ".*"}
+GRAFANA: Final = {
+    "$__rate_interval": "30s",
+    "$job": ".*",
+    "$instance": ".*",
+    "$services": ".*",
+    "$pipeline": ".*",
+}
 """What Grafana puts in the place of its variables."""
 
 VIEW: Final = {"user_id": "u", "product_id": "p", "title": "A chair", "timestamp": 1_700_000_000}

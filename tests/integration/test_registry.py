@@ -12,6 +12,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from harness.audit import read_topic
 from harness.registry import Registry
 from headrace.v1.embedding_pb2 import Embedding
+from tests.cli.conftest import headrace
 from tests.integration.pipeline import Pipeline
 from tests.integration.test_health import Watched
 from tests.registries import AT, BY_TOPIC, KEY_AVRO, NOTE_AVRO, Shelf, framed
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from harness.broker import Broker
 
 UNKNOWN = 987_654
+PRODUCT_AVRO = """
+{"type": "record", "name": "Product", "fields": [
+  {"name": "title", "type": "string"}, {"name": "price", "type": "double"}]}
+"""
 SECRET = "hunter2"  # noqa: S105 - it is none
 
 
@@ -105,6 +110,25 @@ def test_every_kind_of_schema(
     assert set(seen) == {*rows, "gone"}
     assert len(seen["proto"].vector) == 4 * seen["proto"].dimension
     assert f"{pipeline.topics.embeddings}-value" in shelf.client.get_subjects()
+
+
+def test_init_reads_by_schemas(
+    broker: Broker, mortal: Registry, shelf: Shelf, tmp_path: Path
+) -> None:
+    """Of a topic in Avro the settings are guessed as of one in JSON, and name the registry."""
+    pipeline = Pipeline(broker, tmp_path)
+    for number, tree in enumerate(("oak", "pine", "ash")):
+        value = {"title": f"A chair of {tree}, oiled by hand", "price": number * 1.5}
+        pipeline.put_raw(f"p{number}".encode(), shelf.avro(PRODUCT_AVRO, value))
+    pipeline.producer.flush(30)
+    environment = pipeline.environment | under(mortal)
+    given = ("init", "--topic", pipeline.topics.source, "--dry-run", "--json")
+    told = headrace(environment, *given).json
+    assert told["fit"]["documents"] == 3
+    assert told["settings"]["registry"] == {"url": mortal.url, "key": "text"}
+    source = told["settings"]["source"]
+    assert (source["encoding"], source["metadata"]["price"]["type"]) == ("registry", "float64")
+    assert "oiled by hand" in told["documents"][0]["text"]
 
 
 def test_a_registry_that_is_killed(
