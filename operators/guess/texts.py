@@ -20,6 +20,9 @@ TITLES: Final = frozenset(
 )
 """Words of the names of short texts, which stand before the long ones."""
 
+HEADLINES: Final = frozenset({"title", "subject", "headline"})
+"""Those of them that are texts of a record's own, even where many records have the same."""
+
 BODIES: Final = frozenset(
     {
         *("body", "text", "content", "contents", "description", "message", "comment", "answer"),
@@ -94,7 +97,8 @@ def _is_prose(field: Field) -> bool:
     if not _is_text(field) or _is_other(field):
         return False
     words = _words(field)
-    if field.rows > 4 and words < LONG_WORDS and field.distinct < REPEATED * len(field.values):
+    repeated = field.rows > 4 and field.distinct < REPEATED * len(field.values)
+    if repeated and words < LONG_WORDS and not HEADLINES & set(field.words):
         return False
     return words >= (NAMED_WORDS if _is_title(field) or _is_body(field) else PROSE_WORDS)
 

@@ -49,6 +49,12 @@ def test_logs_repeat() -> None:
     assert guessed(*[{"msg": line, "level": "info"}] * 10) == ["/msg"]
 
 
+def test_titles_repeat() -> None:
+    """A title is text though many records have the same; a name of a kind is not."""
+    records = [{"title": "Oak stool", "summary": "Of wood", "body": text} for text in TEXTS]
+    assert guessed(*records) == ["/title", "/body"]
+
+
 def test_lists_of_paragraphs() -> None:
     """A list of texts is text if its name says so; tags are not."""
     records = [{"paragraphs": [text, text], "tags": ["a b c", "d"]} for text in TEXTS]
