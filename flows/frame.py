@@ -16,8 +16,10 @@ from flows.registering import embedding_schema, registry_of, values_of
 from headrace.errors import HeadraceError
 from operators.current import VIEW_BYTES
 from operators.embed import EmbedStep, Reuse, StateLimits
+from operators.encoding import Prefixed
 from operators.passing import PassingDecoder
 from operators.poison import GuardedDecoder, GuardedStep
+from operators.prefix import prefixes_of
 from operators.records import Lane
 from recovery.health import FlowHealth
 from recovery.model import check_model
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from clients.registry import Registry
     from flows.access import Topics
     from flows.settings import Settings
+    from operators.encoding import Input
     from operators.model import Encoder
     from operators.records import DocumentBatch, OutcomeBatch, RecordBatch
     from recovery.poison import PoisonGuard
@@ -188,7 +191,12 @@ class Frame:
 
     def _attempt(self, decode: Callable[[RecordBatch], DocumentBatch], batch: RecordBatch) -> None:
         """Do with a record what native code will do with it, and keep nothing of that."""
-        texts = [text for text in decode(batch).texts if text is not None]
+        documents = decode(batch)
+        prefixes = prefixes_of(documents.metadata, self.settings.model.chunk_prefix)
+        rows = zip(prefixes, documents.texts, strict=True)
+        texts: list[Input] = [
+            Prefixed(prefix, text) if prefix else text for prefix, text in rows if text is not None
+        ]
         if texts:
             self.encoder.encode(texts)
 
