@@ -23,7 +23,7 @@ from flows.access import (
     recommending_topics,
     table_of,
 )
-from flows.decoding import decoder_of
+from flows.decoding import check_plan, decoder_of
 from flows.registering import embedding_schema, registry_of, values_of
 from flows.sampling import fit_of
 from headrace.errors import HeadraceError, UsageError
@@ -86,6 +86,8 @@ def examine(load: Callable[[], Settings], flow: Flow = "embed") -> Iterator[Item
     try:
         settings = load()
         pipelines = settings.each() if flow == "embed" else (settings,)
+        for one in pipelines:
+            check_plan(one)
         kafka = connect(settings)
         registries = [registry_of(one, kafka.outage_s) for one in pipelines]
     except HeadraceError as error:
@@ -104,11 +106,14 @@ def _pipeline(
     model, encoder = _model(settings)
     topics = embedding_topics(settings) if flow == "embed" else recommending_topics(settings)
     size = max_message_bytes(settings, encoder.dimension if encoder else DIMENSION)
-    yield from _broker(kafka, topics, size)
+    reached = True
+    for item in _broker(kafka, topics, size):
+        yield item
+        reached = reached and item.state != "problem"
     with nullcontext() if registry is None else closing(registry):
         if registry is not None:
             yield from _schemas(registry, settings, topics)
-        if flow == "embed" and settings.source.mapped:
+        if reached and flow == "embed" and settings.source.mapped:
             yield _records(kafka, settings, registry, topics)
     yield model
     if encoder is None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from operators.decoding import RowDecoder
     from operators.values import Values
 
-__all__ = ["decoder_of", "own_form", "plan_of"]
+__all__ = ["check_plan", "decoder_of", "own_form", "plan_of"]
 
 
 def plan_of(settings: Settings) -> Plan | None:
@@ -34,6 +34,17 @@ def plan_of(settings: Settings) -> Plan | None:
         source.filter,
         source.markup,
     )
+
+
+def check_plan(settings: Settings) -> None:
+    """See that a mapping can be compiled, before anything is reached.
+
+    Raises:
+        UsageError: A pointer or an expression of it is none.
+    """
+    plan = plan_of(settings)
+    if plan is not None:
+        MappedDecoder(plan=plan)
 
 
 def decoder_of(settings: Settings, values: Values | None = None) -> RowDecoder:

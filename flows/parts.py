@@ -16,7 +16,7 @@ from flows.access import (
     recommending_topics,
     table_of,
 )
-from flows.decoding import decoder_of
+from flows.decoding import check_plan, decoder_of
 from flows.frame import Frame, Wanted, frames_of, settle
 from flows.host import naming
 from flows.sampling import check_fit, fit_of
@@ -82,6 +82,10 @@ def embedding_parts() -> list[EmbeddingParts]:
     Raises:
         HeadraceError: A setting is wrong, or what it names is missing or does not fit.
     """
+    pipelines = load(os.environ, Path.cwd()).each()
+    for settings in pipelines:
+        with naming(settings.name):
+            check_plan(settings)
     wanted = [
         Wanted(
             settings,
@@ -90,7 +94,7 @@ def embedding_parts() -> list[EmbeddingParts]:
             ("table",),
             _embedding_tables,
         )
-        for settings in load(os.environ, Path.cwd()).each()
+        for settings in pipelines
     ]
     frames = frames_of(wanted)
     frames[0].shutdown.on_signals()

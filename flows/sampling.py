@@ -33,7 +33,7 @@ class Fit:
     """What a sample came to.
 
     Attributes:
-        records: How many were looked at.
+        records: How many were looked at, without those that have no value.
         documents: How many of them are documents or deletions.
         passed: How many are passed over.
         fault: What is wrong with the last of the others: code and message; empty if there is none.
@@ -75,11 +75,14 @@ def fit_in(batches: Iterable[DocumentBatch]) -> Fit:
     records = documents = passed = 0
     fault = ""
     for batch in batches:
-        records += len(batch)
-        passed += batch.kinds.count(Kind.SKIP)
-        documents += len(batch) - batch.kinds.count(Kind.SKIP) - len(batch.dead)
-        for dead in batch.dead.values():
-            fault = f"{dead.code}: {dead.message}"
+        for index, (kind, value) in enumerate(zip(batch.kinds, batch.records.values, strict=True)):
+            if value is None:
+                continue  # a deletion, which fits whatever the settings say
+            records += 1
+            passed += kind is Kind.SKIP
+            documents += kind not in {Kind.SKIP, Kind.DEAD}
+            if index in batch.dead:
+                fault = f"{batch.dead[index].code}: {batch.dead[index].message}"
     return Fit(records, documents, passed, fault)
 
 

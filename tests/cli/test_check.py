@@ -123,6 +123,19 @@ def test_wrong_setting() -> None:
     assert done.out.startswith("problem  settings: no")
 
 
+def test_a_mapping(world: World) -> None:
+    """What of a mapping can't be compiled is a problem; so is one that no record fits."""
+    env = {**world.env, "HEADRACE_SOURCE__METADATA": '{"price": "/metadata/price"}'}
+    wrong = headrace({**env, "HEADRACE_SOURCE__TEXT": "{title}"}, "check")
+    assert wrong.code == 1
+    assert wrong.out.startswith("problem  settings: source.text: 'title': is no JSON pointer")
+    for text, state in (("/text", "warning"), ("/headline", "problem")):
+        found = headrace({**env, "HEADRACE_SOURCE__TEXT": text}, "check", "--json").json
+        told = {item["name"]: item for item in found}["records"]
+        assert told["state"] == state, told
+        assert told["message"].startswith("of the ")
+
+
 def test_a_schema_registry(fresh: dict[str, str], registry: Registry) -> None:
     """It is reached, and what is missing in it is told; so is one that is away."""
     assert headrace(fresh, "topics", "create").code == 0

@@ -62,6 +62,15 @@ def test_a_wrong_value(pipeline: Pipeline) -> None:
     assert "many" in line
 
 
+def test_a_mapping_that_is_none(pipeline: Pipeline) -> None:
+    """A pointer that is none is named before anything is reached, a broker that is away too."""
+    away = {"HEADRACE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}"}
+    wrong = pipeline.environment | away | {"HEADRACE_SOURCE__TEXT": "{title}"}
+    code, line = refusal(wrong)
+    assert code == 2
+    assert "source.text: 'title': is no JSON pointer" in line
+
+
 def test_a_missing_topic(pipeline: Pipeline) -> None:
     """A topic that there is not is named with the command that makes it."""
     code, line = refusal(pipeline.environment | {"HEADRACE_EMBEDDINGS__TOPIC": "nowhere"})
