@@ -38,7 +38,7 @@ SAMPLE_RECORDS: Final = 200
 """How many of the newest records are looked at, of all partitions together."""
 
 SAMPLE_LANES: Final = 8
-"""How many partitions: each takes a connection."""
+"""Of how many partitions."""
 
 SHOWN: Final = 3
 """How many documents are shown."""
@@ -211,8 +211,8 @@ def _sample(settings: Settings, topic: str) -> list[RecordBatch]:
         raise CommandError(
             f"--topic: {topic}: there is no such topic at {settings.kafka.bootstrap_servers}"
         )
-    lanes = [Lane(topic, one) for one in found][:SAMPLE_LANES]
-    batches = list(sample(kafka, lanes, -(-SAMPLE_RECORDS // len(lanes))))
+    lanes = [Lane(topic, one) for one in found]
+    batches = list(sample(kafka, lanes, SAMPLE_RECORDS, SAMPLE_LANES))
     if not batches:
         raise CommandError(f"--topic: {topic}: holds no records yet to look at")
     return batches

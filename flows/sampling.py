@@ -25,7 +25,7 @@ SAMPLE_RECORDS: Final = 20
 """How many of the newest records are looked at, of all partitions together."""
 
 SAMPLE_LANES: Final = 5
-"""How many partitions: each takes a connection."""
+"""Of how many partitions."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ def fit_of(
     Raises:
         HeadraceError: The broker can't be reached.
     """
-    lanes = lanes[:SAMPLE_LANES]
-    most = -(-SAMPLE_RECORDS // max(1, len(lanes)))
-    return fit_in(map(decode, sample(kafka, lanes, most)))
+    return fit_in(map(decode, sample(kafka, lanes, SAMPLE_RECORDS, SAMPLE_LANES)))
 
 
 def fit_in(batches: Iterable[DocumentBatch]) -> Fit:

@@ -7,7 +7,6 @@ durability and transactions is left as Kafka ships it, apart from the single rep
 
 import argparse
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -24,7 +23,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from harness.link import Link
-from harness.process import HOST, ROOT, Child, HarnessError, free_port, is_free, tail
+from harness.process import HOST, ROOT, Child, HarnessError, free_port, is_free, java, tail
 from headrace.errors import HeadraceError
 
 __all__ = ["JARS", "JAVA_OPTS", "Broker", "Listener", "Security", "main"]
@@ -334,12 +333,8 @@ class Broker:
     def _java(self) -> list[str | Path]:
         if not any(self._jars.glob("kafka_*.jar")):
             raise HarnessError(f"jars {self._jars}: no Kafka there; run `make install`")
-        home = os.environ.get("JAVA_HOME")
-        java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-        if java is None or not Path(java).exists():
-            raise HarnessError("java: not found on PATH or in JAVA_HOME; install Java 17 or newer")
         return [
-            java,
+            java(),
             *self._java_opts,
             f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION}",
             f"-Dheadrace.log={self.log}",

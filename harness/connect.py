@@ -11,7 +11,7 @@ from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from harness.process import HOST, ROOT, Child, HarnessError, free_port, tail
+from harness.process import HOST, ROOT, Child, HarnessError, free_port, java, tail
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,7 +89,7 @@ class Connect:
         settings.write_text(
             _SETTINGS.format(servers=self._servers, name=self._name, host=HOST, port=self._port)
         )
-        command: list[str | Path] = ["java", *JAVA_OPTS]
+        command: list[str | Path] = [java(), *JAVA_OPTS]
         command += [
             f"-Dlog4j2.configurationFile={_LOG_CONFIGURATION}",
             f"-Dheadrace.log={self.log}",

@@ -10,6 +10,7 @@ import atexit
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -32,6 +33,7 @@ __all__ = [
     "bare_environment",
     "free_port",
     "is_free",
+    "java",
     "tail",
 ]
 
@@ -218,6 +220,19 @@ def bare_environment() -> dict[str, str]:
     """The environment without settings, which may name somebody's real Kafka or collector."""
     ours = ("HEADRACE_", "BYTEWAX_", "OTEL_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def java() -> str:
+    """The `java` of JAVA_HOME, or else of PATH.
+
+    Raises:
+        HarnessError: There is none.
+    """
+    home = os.environ.get("JAVA_HOME")
+    found = str(Path(home, "bin", "java")) if home else shutil.which("java")
+    if found is None or not Path(found).exists():
+        raise HarnessError("java: not found on PATH or in JAVA_HOME; install Java 17 or newer")
+    return found
 
 
 def is_free(port: int) -> bool:

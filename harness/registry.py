@@ -6,7 +6,6 @@ address only, and keeps its schemas in a folder, so that it can be killed and br
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
-from harness.process import HOST, ROOT, Child, HarnessError, bare_environment, free_port, tail
+from harness.process import HOST, ROOT, Child, HarnessError, bare_environment, free_port, java, tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,12 +103,9 @@ class Registry:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _command(self) -> list[str | Path]:
-        home = os.environ.get("JAVA_HOME")
-        java = str(Path(home, "bin", "java")) if home else shutil.which("java")
-        if java is None or not Path(java).exists():
-            raise HarnessError("java: not found on PATH or in JAVA_HOME; install Java 17 or newer")
+        command: list[str | Path] = [java(), *self._java_opts, f"-Dquarkus.http.host={HOST}"]
         [jar] = INSTALLED.glob("*-runner.jar")
-        return [java, *self._java_opts, f"-Dquarkus.http.host={HOST}", "-jar", jar]
+        return [*command, "-jar", jar]
 
     def _environment(self) -> dict[str, str]:
         return {

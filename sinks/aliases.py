@@ -16,7 +16,7 @@ import lance
 import pyarrow as pa
 
 from sinks.errors import SinkError
-from sinks.store import LANCE_ERRORS, is_conflict, one_line
+from sinks.store import CONFLICT_RETRIES, LANCE_ERRORS, is_conflict, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,6 @@ __all__ = ["ALIASES_TABLE", "Alias", "Aliases", "Target"]
 ALIASES_TABLE: Final = "_headrace_aliases"
 
 ALIAS_VERSION: Final = 1
-CONFLICT_RETRIES: Final = 20
 _GUARD: Final = ""
 _SCHEMA: Final = pa.schema(
     [

@@ -25,12 +25,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["LANCE_ERRORS", "Fence", "TableStore", "is_conflict", "one_line", "vectors_of"]
+__all__ = [
+    "CONFLICT_RETRIES",
+    "LANCE_ERRORS",
+    "Fence",
+    "TableStore",
+    "is_conflict",
+    "one_line",
+    "vectors_of",
+]
 
 LANCE_ERRORS: Final = (OSError, RuntimeError, ValueError)
 """What Lance raises, whatever is wrong."""
 
 CONFLICT_RETRIES: Final = 20
+"""How often a commit is tried that others came before."""
 
 INDEX_CACHE_BYTES: Final = 64 << 20
 METADATA_CACHE_BYTES: Final = 64 << 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,7 +14,7 @@ from sinks.errors import SECOND_COPY, SinkError
 from sinks.join import joined
 from sinks.maintenance import Maintenance
 from sinks.schema import one_of
-from sinks.store import LANCE_ERRORS, is_conflict
+from sinks.store import CONFLICT_RETRIES, LANCE_ERRORS, is_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from sinks.store import Fence, TableStore
 
 __all__ = ["TableWriter"]
-
-CONFLICT_RETRIES: Final = 20
 
 
 class TableWriter:

@@ -8,7 +8,7 @@ from sources.again import read_again
 from sources.lane import LaneReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
 
     from clients.kafka import KafkaConfig
     from operators.records import Lane, RecordBatch
@@ -16,19 +16,24 @@ if TYPE_CHECKING:
 __all__ = ["sample"]
 
 
-def sample(kafka: KafkaConfig, lanes: Iterable[Lane], most: int) -> Iterator[RecordBatch]:
-    """The last records of each partition, a batch for each record.
+def sample(
+    kafka: KafkaConfig, lanes: Sequence[Lane], records: int, partitions: int
+) -> Iterator[RecordBatch]:
+    """The last records of some partitions, as many of each, a batch for each record.
 
     Fewer where compaction or transactions have left gaps.
 
     Args:
         kafka: The broker.
         lanes: The partitions.
-        most: How many records of each.
+        records: About how many records, of all partitions together.
+        partitions: Of how many partitions at most: each takes a connection.
 
     Raises:
         HeadraceError: The broker can't be reached.
     """
+    lanes = lanes[:partitions]
+    most = -(-records // max(1, len(lanes)))
     for lane in lanes:
         reader = LaneReader(kafka, lane)
         try:

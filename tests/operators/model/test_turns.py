@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import threading
-import time
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.model.turns import Turns
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.samples import until
 
 WAIT_S = 10.0
-
-
-def until(done: Callable[[], bool]) -> None:
-    """Wait for something; fails when it does not come."""
-    deadline = time.monotonic() + WAIT_S
-    while not done():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 @given(most=st.integers(1, 3), threads=st.integers(1, 6), calls=st.integers(1, 4))
