@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from cli.follower import variables
-from harness.audit import Finding, findings
+from harness.audit import Finding, committed_offsets, findings
 from harness.flow import Flow, Supervised
 from harness.process import Child, bare_environment
 from harness.server import service
@@ -272,11 +272,24 @@ def snapshot_of(pipeline: Pipeline) -> dict[str, int]:
     return dict(json.loads(fence[0].as_py())["progress"])
 
 
-def outcomes_of(pipeline: Pipeline, now: dict[str, Any]) -> list[Finding]:
-    """What a reader sees on the topics of the flow that readers have."""
+def topics_of(pipeline: Pipeline, now: dict[str, Any]) -> Topics:
+    """The topics of the flow that readers have."""
     settings = now["current"]["settings"]
     names = (settings["embeddings.topic"], settings["dead_letters.topic"])
-    return findings(pipeline.broker.bootstrap_servers, Topics(pipeline.topics.source, *names))
+    return Topics(pipeline.topics.source, *names)
+
+
+def outcomes_of(pipeline: Pipeline, now: dict[str, Any]) -> list[Finding]:
+    """What a reader sees on the topics of the flow that readers have."""
+    return findings(pipeline.broker.bootstrap_servers, topics_of(pipeline, now))
+
+
+def lacks(pipeline: Pipeline, now: dict[str, Any]) -> int:
+    """How many records have no committed outcome yet of the flow that readers have."""
+    group = now["current"]["settings"]["kafka.application_id"]
+    servers = pipeline.broker.bootstrap_servers
+    offsets = committed_offsets(servers, topics_of(pipeline, now), group)
+    return sum(end - committed for committed, end in offsets.values())
 
 
 def from_scratch(
@@ -346,6 +359,8 @@ def test_kills_in_every_phase(pipeline: Pipeline, models: tuple[str, str], tmp_p
             assert migration.wait(300) == 0
             pipeline.settle()
             pipeline.wait(lambda: progress_of(uri, table) == progress_of(uri, "documents"), 300)
+            # The flow before it may have brought the table there, and left the topic to this one.
+            pipeline.wait(lambda: lacks(pipeline, now) == 0, 300)
         pipeline.flow.terminate()
         assert told(pipeline, "migrate", "--drop-old")["phase"] == "none"
         assert not (uri / "documents.lance").exists()
