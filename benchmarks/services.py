@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 from confluent_kafka import Producer
 
-from flows.access import encoder_of, recommending_tables, table_of
+from flows.access import encoder_of, recommending_tables, single_table
 from flows.settings import load
 from harness.broker import Broker
 from harness.flow import Flow
@@ -131,7 +131,7 @@ def search(place: Place, rows: int, requests: int, writes: float) -> None:
         writes: Documents a second that a flow writes to the table meanwhile; 0 for no flow.
     """
     settings = place.settings
-    store = table_of(settings, encoder_of(settings))
+    store = single_table(settings, encoder_of(settings))
     _fill(store, rows, texts=True)
     beside = f", {writes:.0f} writes/s" if writes else ""
     with ExitStack() as stack:

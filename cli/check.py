@@ -30,6 +30,7 @@ from headrace.errors import HeadraceError, UsageError
 from operators.model import describe
 from operators.records import Lane
 from sinks.errors import SinkError
+from sinks.routed import RoutedStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -257,19 +258,21 @@ def _model(settings: Settings) -> tuple[Item, Encoder | None]:
     return Item("model", "ok", message), encoder
 
 
-def _tables(settings: Settings, encoder: Encoder, flow: Flow) -> Iterable[TableStore]:
+def _tables(settings: Settings, encoder: Encoder, flow: Flow) -> Iterable[TableStore | RoutedStore]:
     if flow == "embed":
         return [table_of(settings, encoder)]
     return recommending_tables(settings, encoder).values()
 
 
-def _table(store: TableStore) -> Item:
+def _table(store: TableStore | RoutedStore) -> Item:
     name = f"table {store.name}"
     try:
         if store.exists():
             change = store.look()
-            rows = store.open().count_rows(filter="NOT deleted")
+            rows = store.count()
             told = f"{rows:,} row{'s' * (rows != 1)} in {store.uri}"
+            if isinstance(store, RoutedStore):
+                told = f"{len(store.tables())} of {store.max_tables} tables, {told}"
             return Item(name, "ok", f"{told}; {change}" if change else told)
         if store.is_local:
             _probe(store.uri)

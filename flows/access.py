@@ -13,8 +13,10 @@ from clients.kafka import KafkaConfig
 from operators.model import Chunking, ModelSource, load_encoder
 from operators.views import PRODUCT_COLUMNS
 from sinks.aliases import Aliases
+from sinks.directory import RoutedSchema
 from sinks.errors import SinkError
 from sinks.join import Join
+from sinks.routed import RoutedStore
 from sinks.schema import TableSchema
 from sinks.store import TableStore
 from telemetry.spans import tracing_to
@@ -40,7 +42,9 @@ __all__ = [
     "reading_store",
     "recommending_tables",
     "recommending_topics",
+    "routed_tables",
     "set_to",
+    "single_table",
     "table_of",
     "tracing_of",
 ]
@@ -178,13 +182,33 @@ def embedding_topics(settings: Settings) -> Topics:
     )
 
 
-def table_of(settings: Settings, encoder: ModelShape) -> TableStore:
-    """The table of that model's vectors."""
-    table = settings.table
-    schema = TableSchema(
-        encoder.dimension, settings.columns, encoder.name, len(settings.source.topics) > 1
-    )
+def table_of(settings: Settings, encoder: ModelShape) -> TableStore | RoutedStore:
+    """The table of that model's vectors, or those of which each record names one."""
+    if settings.table.routed:
+        return routed_tables(settings, encoder)
+    return single_table(settings, encoder)
+
+
+def single_table(settings: Settings, encoder: ModelShape) -> TableStore:
+    """The table of that model's vectors, where there is one."""
+    table, several = settings.table, len(settings.source.topics) > 1
+    schema = TableSchema(encoder.dimension, settings.columns, encoder.name, several)
     return TableStore(table.uri, table.name, schema, encoder.name, encoder.fingerprint)
+
+
+def routed_tables(settings: Settings, encoder: ModelShape | None = None) -> RoutedStore:
+    """The tables of which each record names one.
+
+    Args:
+        settings: The settings.
+        encoder: The model; without one they can be read only.
+    """
+    table, several = settings.table, len(settings.source.topics) > 1
+    dimension, name, fingerprint = 0, "", ""
+    if encoder is not None:
+        dimension, name, fingerprint = encoder.dimension, encoder.name, encoder.fingerprint
+    schema = RoutedSchema(dimension, settings.columns, name, several)
+    return RoutedStore(table.uri, table.name, schema, name, fingerprint, table.max_tables)
 
 
 def recommending_topics(settings: Settings) -> Topics:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import UsageError
 from operators.documents import Decoder
 from operators.mapping import ChangeDecoder, Field, MappedDecoder, Plan
+from operators.routing import Route
 from operators.values import JsonValues
 
 if TYPE_CHECKING:
@@ -59,9 +60,20 @@ def decoder_of(settings: Settings, values: Values | None = None) -> RowDecoder:
     """
     plan, most = plan_of(settings), settings.source.max_record_bytes
     if plan is None:
-        return Decoder(settings.columns, most, values=values)
+        return Decoder(settings.columns, most, values=values, route=_route_of(settings))
     decoder = ChangeDecoder if settings.source.format == "debezium" else MappedDecoder
-    return decoder(settings.columns, most, plan=plan, values=values or JsonValues())
+    return decoder(
+        settings.columns,
+        most,
+        plan=plan,
+        values=values or JsonValues(),
+        route=_route_of(settings),
+    )
+
+
+def _route_of(settings: Settings) -> Route | None:
+    """What names the table of a record, where there are several."""
+    return Route(settings.table.name) if settings.table.routed else None
 
 
 def own_form(settings: Settings, what: str) -> Decoder:
@@ -84,4 +96,5 @@ def own_form(settings: Settings, what: str) -> Decoder:
             f"source.text: {what} writes Headrace's own form of records, and the flow is set to "
             "read another; unset source.text, or write the records yourself"
         )
-    return Decoder(settings.columns, settings.source.max_record_bytes)
+    most, route = settings.source.max_record_bytes, _route_of(settings)
+    return Decoder(settings.columns, most, route=route)

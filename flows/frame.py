@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from recovery.poison import PoisonGuard
     from recovery.shutdown import Shutdown
     from sinks.messages import Messages
+    from sinks.routed import RoutedStore
     from sinks.store import TableStore
     from sources.kafka import Model
     from sources.registered import RegisteredValues
@@ -110,7 +111,7 @@ class Frame:
     lanes: tuple[Lane, ...]
     topics: Topics
     encoder: Encoder
-    tables: Mapping[str, TableStore]
+    tables: Mapping[str, TableStore | RoutedStore]
     metrics: Metrics
     board: Board
     health: FlowHealth
@@ -339,7 +340,7 @@ class Wanted:
     kafka: KafkaConfig
     topics: Topics
     sinks: tuple[str, ...]
-    tables: Callable[[Settings, Encoder], Mapping[str, TableStore]]
+    tables: Callable[[Settings, Encoder], Mapping[str, TableStore | RoutedStore]]
 
 
 def frames_of(wanted: Sequence[Wanted]) -> list[Frame]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from flows.access import kafka_of, reading_store, table_of
+from flows.access import kafka_of, reading_store, single_table
 from headrace.errors import UsageError
 from recovery.beginning import begin_at
 from sinks.aliases import Alias, Aliases, Target
@@ -110,7 +110,7 @@ def seeding(settings: Settings, alias: Alias, encoder: Encoder) -> Seeding | Non
     target = alias.next
     if target is None or target.snapshot is None:
         return None
-    store = table_of(settings, encoder)
+    store = single_table(settings, encoder)
     store.ensure(to_seed=True)
     if store.fence(store.open()).seeded is None:
         return None
@@ -287,5 +287,5 @@ def _check_columns(settings: Settings, fence: Fence, store: TableStore) -> None:
         fingerprint = fence.fingerprint
         dimension = store.open().schema.field("vector").type.list_size
 
-    held = table_of(settings, Held())
+    held = single_table(settings, Held())
     held.check(held.open())

@@ -27,13 +27,14 @@ from operators.records import OutcomeBatch
 from operators.views import ByTopic, StockDecoder, ViewDecoder
 from operators.window import Windows
 from sinks.messages import ViewMessages
+from sinks.store import TableStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from operators.model import Encoder
     from operators.records import DocumentBatch, RecordBatch
-    from sinks.store import TableStore
+    from sinks.routed import RoutedStore
     from sinks.table import TableSink
     from sinks.topic import TopicSink
     from sources.kafka import KafkaSource
@@ -106,7 +107,7 @@ def embedding_parts() -> list[EmbeddingParts]:
     return parts
 
 
-def _embedding_tables(settings: Settings, encoder: Encoder) -> dict[str, TableStore]:
+def _embedding_tables(settings: Settings, encoder: Encoder) -> dict[str, TableStore | RoutedStore]:
     return {"table": table_of(settings, encoder)}
 
 
@@ -194,8 +195,10 @@ class _Recommending:
         recommend = frame.settings.recommend
         # Products are written by every lane.
         self._embed = frame.embed("products", kept=False)
+        users = frame.tables["users"]
+        assert isinstance(users, TableStore)  # no record names one
         self._activity = ActivityStep(
-            frame.watchdog.ending(frame.tables["users"].states),
+            frame.watchdog.ending(users.states),
             frame.board.written,
             Fading(recommend.half_life_hours * HOUR_MS, recommend.views),
             frame.view_bytes,

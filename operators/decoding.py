@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from operators.columns import Columns
 from operators.judging import Rejected, carried, dead_letter, record_size, too_large
@@ -18,9 +18,12 @@ from operators.records import (
     Original,
     RecordBatch,
 )
+from operators.routing import TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from operators.routing import Route
 
 __all__ = ["RowDecoder"]
 
@@ -35,10 +38,12 @@ class RowDecoder:
         columns: The metadata fields that the table keeps as typed columns, with their types.
         max_record_bytes: Key, value and headers of a record together; a larger one is a dead
             letter.
+        route: Names the table of each document; None where all have one.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     max_record_bytes: int = 900_000
+    route: Route | None = field(default=None, kw_only=True)
 
     def __call__(self, batch: RecordBatch) -> DocumentBatch:
         """One document for each record of the batch, in its order."""
@@ -46,7 +51,7 @@ class RowDecoder:
             return DocumentBatch(batch)
         rows = map(self._row, batch.keys, batch.values, batch.headers, batch.timestamps)
         kinds, ids, texts, whole, rest, typed, times, dead = zip(*rows, strict=True)
-        columns = dict(zip(self.columns, zip(*typed, strict=True), strict=True))
+        columns = dict(zip(self._names, zip(*typed, strict=True), strict=True))
         return DocumentBatch(
             batch,
             kinds,
@@ -75,7 +80,7 @@ class RowDecoder:
             return self._decode(key, value, headers, timestamp)
         except Rejected as fault:
             dead = dead_letter(fault, Original(key, value, headers), self.max_record_bytes)
-            return Kind.DEAD, "", None, None, None, self._columns.none, timestamp, dead
+            return Kind.DEAD, "", None, None, None, self._none, timestamp, dead
 
     def _decode(
         self, key: bytes | None, value: bytes | None, headers: Headers, timestamp: int
@@ -90,6 +95,24 @@ class RowDecoder:
     @cached_property
     def _columns(self) -> Columns:
         return Columns(self.columns)
+
+    @cached_property
+    def _names(self) -> tuple[str, ...]:
+        """What each row has a value of beside its metadata as JSON."""
+        return (*self.columns, *(() if self.route is None else (TABLE,)))
+
+    @cached_property
+    def _none(self) -> tuple[None, ...]:
+        """The values of a record that leaves no row with metadata."""
+        return (None,) * len(self._names)
+
+    def _routed(self, typed: tuple[Any, ...], record: object) -> tuple[Any, ...]:
+        """The typed columns' values, and the table's name where there are several.
+
+        Raises:
+            Rejected: The record does not say which table is its.
+        """
+        return typed if self.route is None else (*typed, self.route(record))
 
     def _check_grown(self, beside: int, written: str) -> None:
         """Refuse a record that is larger with something of it written out again.

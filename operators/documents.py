@@ -111,7 +111,7 @@ class Decoder(RowDecoder):
         values = self.values
         identity = key_identity(key, "document") if values is None else values.identity(key)
         if value is None:
-            return Kind.DELETE, identity, None, None, None, self._columns.none, timestamp, None
+            return Kind.DELETE, identity, None, None, None, self._none, timestamp, None
         text, metadata, time = self._fields(value, headers)
         if text is None and metadata is None:
             reject("no_text", "the record has neither text nor metadata")
@@ -121,6 +121,7 @@ class Decoder(RowDecoder):
         whole, rest, typed = self._columns.forms(metadata)
         self._check_grown(record_size(key, None, headers), whole)
         event_time = timestamp if time is None else _time(time)
+        typed = self._routed(typed, {"metadata": metadata})
         return kind, identity, text, whole, rest, typed, event_time, None
 
     def _fields(self, value: bytes, headers: Headers) -> Fields:

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from operators.records import Lane
-from sinks.rows import Stamp
-from sinks.schema import one_of
+from sinks.schema import one_of, stamps
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     import lance
 
+    from sinks.rows import Stamp
     from sinks.schema import TableSchema
 
 __all__ = ["has_chunks", "settled"]
-
-_COLUMNS: Final = ("id", "chunk", "deleted", "source_partition", "source_offset", "event_time")
 
 
 def has_chunks(dataset: lance.LanceDataset) -> bool:
@@ -60,8 +57,9 @@ def settled(dataset: lance.LanceDataset, schema: TableSchema, rows: pa.Table) ->
 
 def _writes(schema: TableSchema, rows: pa.Table) -> list[tuple[str, int, Stamp]]:
     """Of each row its document, its chunk and its write."""
-    found = rows.select(_columns(schema)).to_pylist()
-    return [(row["id"], row["chunk"], _stamp(row)) for row in found]
+    found = rows.select(_columns(schema))
+    ids, chunks = found.column("id").to_pylist(), found.column("chunk").to_pylist()
+    return list(zip(ids, chunks, stamps(found), strict=True))
 
 
 def _take(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
@@ -69,13 +67,7 @@ def _take(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
 
 
 def _columns(schema: TableSchema) -> list[str]:
-    topic = ["source_topic"] if schema.several_topics else []
-    return [*_COLUMNS, *topic]
-
-
-def _stamp(row: Mapping[str, Any]) -> Stamp:
-    lane = Lane(row.get("source_topic", ""), row["source_partition"])
-    return Stamp(lane, row["source_offset"], round(row["event_time"].timestamp() * 1000))
+    return ["id", "chunk", "deleted", *schema.stamp_columns]
 
 
 def _held(
@@ -85,11 +77,12 @@ def _held(
     if not ids:
         return {}
     found = dataset.to_table(columns=_columns(schema), filter=one_of(ids))
-    stamps: dict[str, Stamp | None] = {}
+    firsts: dict[str, Stamp | None] = {}
     further: dict[str, list[int]] = {}
-    for row in found.to_pylist():
-        if not row["chunk"]:
-            stamps[row["id"]] = _stamp(row)
-        elif not row["deleted"]:
-            further.setdefault(row["id"], []).append(row["chunk"])
-    return {i: (stamps.get(i), further.get(i, [])) for i in stamps.keys() | further.keys()}
+    deleted = found.column("deleted").to_pylist()
+    for (identity, chunk, stamp), gone in zip(_writes(schema, found), deleted, strict=True):
+        if not chunk:
+            firsts[identity] = stamp
+        elif not gone:
+            further.setdefault(identity, []).append(chunk)
+    return {i: (firsts.get(i), further.get(i, [])) for i in firsts.keys() | further.keys()}

@@ -16,7 +16,7 @@ class SinkError(HeadraceError):
 
 
 class WriterLostError(SinkError):
-    """The process that writes the table has ended unasked; to start again is all there is to do."""
+    """The table's writer has ended, or a table is gone: to start again is all there is to do."""
 
     exit_code = EXIT_STALLED
 

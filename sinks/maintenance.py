@@ -104,6 +104,11 @@ class Maintenance:
         self._pauses: list[float] = []
         self._builds: deque[float] = deque()
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is work beside."""
+        return self._aside is not None and self._aside.is_alive()
+
     def index_builds(self) -> tuple[float, ...]:
         """Seconds that each index took which was made or extended since the last call."""
         # The thread beside adds to the other end meanwhile.
@@ -120,7 +125,7 @@ class Maintenance:
 
     def run(self, dataset: lance.LanceDataset) -> None:
         """Do what is due, and nothing while there is work beside."""
-        if self._aside is not None and self._aside.is_alive():
+        if self.busy:
             return
         if self._text_due:
             self._text_due = False

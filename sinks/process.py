@@ -24,6 +24,8 @@ import structlog
 
 from headrace.errors import HeadraceError
 from sinks.protocol import Commit, Failed, Opened, Opening, Written
+from sinks.routed import RoutedStore
+from sinks.router import RoutedWriter
 from sinks.writer import TableWriter
 from telemetry import logs
 
@@ -53,7 +55,7 @@ def serve(pipe: Pipe) -> None:
     try:
         _write(pipe, opening)
     except HeadraceError as error:
-        _answer(pipe, Failed(str(error)))
+        _answer(pipe, Failed(str(error), error.exit_code))
     except Exception as error:
         log.exception("commit failed", stage="table")
         _answer(pipe, Failed(f"table commit: {type(error).__name__}: {error}"))
@@ -62,7 +64,7 @@ def serve(pipe: Pipe) -> None:
 def _write(pipe: Pipe, opening: Opening) -> None:
     asked: SimpleQueue[Commit | None] = SimpleQueue()
     threading.Thread(target=_listen, args=(pipe, asked), name="pipe", daemon=True).start()
-    writer = TableWriter(opening.store, opening.upkeep, opening.max_chunks)
+    writer = _writer(opening)
     _answer(pipe, Opened(writer.fence.progress, writer.rows))
     answered = time.process_time()
     while True:
@@ -78,6 +80,13 @@ def _write(pipe: Pipe, opening: Opening) -> None:
         _answer(pipe, Written(writer.rows, now - answered, writer.index_builds()))
         answered = now
         writer.keep_up()
+
+
+def _writer(opening: Opening) -> TableWriter | RoutedWriter:
+    """What writes the table, or all of several."""
+    if isinstance(opening.store, RoutedStore):
+        return RoutedWriter(opening.store, opening.upkeep, opening.max_chunks)
+    return TableWriter(opening.store, opening.upkeep, opening.max_chunks)
 
 
 def _listen(pipe: Pipe, asked: SimpleQueue[Commit | None]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sinks.errors import SinkError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pyarrow as pa
 
     from sinks.maintenance import Upkeep
+    from sinks.routed import RoutedStore
     from sinks.store import TableStore
 
 __all__ = ["Commit", "Failed", "Opened", "Opening", "Writer", "Written"]
@@ -20,7 +23,7 @@ __all__ = ["Commit", "Failed", "Opened", "Opening", "Writer", "Written"]
 class Opening:
     """Open the table for writing: the arguments of `sinks.writer.TableWriter`."""
 
-    store: TableStore
+    store: TableStore | RoutedStore
     upkeep: Upkeep
     max_chunks: int
 
@@ -72,9 +75,11 @@ class Failed:
 
     Attributes:
         message: One line for a person.
+        exit_code: What the worker is to end with.
     """
 
     message: str
+    exit_code: int = SinkError.exit_code
 
 
 class Writer(Protocol):

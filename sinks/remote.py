@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from sinks.maintenance import Upkeep
+    from sinks.routed import RoutedStore
     from sinks.store import TableStore
 
 __all__ = ["RemoteWriter"]
@@ -80,7 +81,7 @@ class RemoteWriter:
     @classmethod
     def open(
         cls,
-        store: TableStore,
+        store: TableStore | RoutedStore,
         upkeep: Upkeep,
         max_chunks: int,
         end: Callable[[str, int], None] = end_process,
@@ -141,7 +142,8 @@ class RemoteWriter:
                 self._tell(self._lost())
                 return
             if isinstance(answer, Failed):
-                self._tell(SinkError(answer.message))
+                lost = answer.exit_code == WriterLostError.exit_code
+                self._tell((WriterLostError if lost else SinkError)(answer.message))
                 return
             with self._state:
                 self._waiting = False

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from operators.encoding import HASH_BYTES
-from sinks.rows import KEY_BYTES, row_key
+from operators.records import Lane
+from sinks.rows import KEY_BYTES, Stamp, row_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sinks.join import Join
     from sinks.rows import Rows
 
-__all__ = ["ARROW_TYPES", "CHUNK_COLUMNS", "FENCE_KEY", "TableSchema", "one_of"]
+__all__ = ["ARROW_TYPES", "CHUNK_COLUMNS", "FENCE_KEY", "TableSchema", "one_of", "stamps"]
 
 Value = TypeVar("Value")
 
@@ -54,6 +55,17 @@ def one_of(ids: Iterable[str]) -> str:
     return f"id IN ({quoted})"
 
 
+def stamps(rows: pa.Table) -> list[Stamp]:
+    """Which write each row is of, by its columns `TableSchema.stamp_columns`."""
+    topics = [""] * len(rows)
+    if "source_topic" in rows.schema.names:
+        topics = rows.column("source_topic").to_pylist()
+    # As a number: not all that fit into the column are dates that Python knows.
+    times = rows.column("event_time").cast(pa.int64()).to_pylist()
+    lanes = map(Lane, topics, rows.column("source_partition").to_pylist())
+    return list(map(Stamp, lanes, rows.column("source_offset").to_pylist(), times))
+
+
 @dataclass(frozen=True)
 class TableSchema:
     """The columns of the table, and the guard that lets a write win.
@@ -74,6 +86,9 @@ class TableSchema:
     several_topics: bool = False
     join: Join | None = None
     replaces: bool = False
+
+    has_vectors: ClassVar[bool] = True
+    """Whether its rows are documents, with vectors and chunks."""
 
     @cached_property
     def arrow(self) -> pa.Schema:
@@ -101,6 +116,12 @@ class TableSchema:
                 pa.field("key", pa.binary(KEY_BYTES), nullable=False),
             ]
         )
+
+    @property
+    def stamp_columns(self) -> list[str]:
+        """The columns that say which write a row is of."""
+        topic = ["source_topic"] if self.several_topics else []
+        return ["source_partition", "source_offset", "event_time", *topic]
 
     @property
     def guard(self) -> str:

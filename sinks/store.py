@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFLICT_RETRIES",
     "LANCE_ERRORS",
+    "LOST",
     "Fence",
     "TableStore",
     "is_conflict",
     "one_line",
+    "shared_caches",
     "vectors_of",
 ]
 
@@ -45,7 +47,22 @@ INDEX_CACHE_BYTES: Final = 64 << 20
 METADATA_CACHE_BYTES: Final = 64 << 20
 
 FENCE_VERSION: Final = 1
+
+LOST: Final = -1
+"""In a directory's fence: that a table is gone, and that its documents are to be read again."""
+
+_SOMETIMES: Final = ("seeded", "tables")
+"""What a fence row has only where it is needed."""
+
 _FENCE_FILTER: Final = f"key = X'{FENCE_KEY.hex()}'"
+
+
+def shared_caches() -> object:
+    """Caches for many tables together, as large as one table's own."""
+    return lance.Session(  # type: ignore[attr-defined]  # Lance exports it without saying so
+        index_cache_size_bytes=INDEX_CACHE_BYTES,
+        metadata_cache_size_bytes=METADATA_CACHE_BYTES,
+    )
 
 
 def one_line(error: BaseException) -> str:
@@ -73,6 +90,8 @@ class Fence:
         version: Of this layout.
         seeded: While the table is seeded with the rows of another, how many of those have been
             taken; its progress is that of the other's once all have. None otherwise.
+        tables: Of a directory (`sinks.directory`), the tables that it leads to, with the sequence
+            that each had when it was written. None otherwise.
     """
 
     model: str
@@ -82,12 +101,14 @@ class Fence:
     progress: Mapping[str, int] = field(default_factory=dict)
     version: int = FENCE_VERSION
     seeded: int | None = None
+    tables: Mapping[str, int] | None = None
 
     def json(self) -> str:
         """The fence as JSON."""
         fields = asdict(self)
-        if self.seeded is None:
-            del fields["seeded"]
+        for name in _SOMETIMES:
+            if fields[name] is None:
+                del fields[name]
         return json.dumps(fields, sort_keys=True)
 
     @classmethod
@@ -114,23 +135,52 @@ class Fence:
             )
         return cls(**fields)
 
-    def after(self, writer: str, progress: Mapping[str, int], seeded: int | None = None) -> Fence:
-        """The fence of the next commit."""
-        merged = {**self.progress, **progress}
-        sequence = self.sequence + 1
-        return replace(self, writer=writer, sequence=sequence, progress=merged, seeded=seeded)
+    def after(
+        self,
+        writer: str,
+        progress: Mapping[str, int],
+        *,
+        seeded: int | None = None,
+        tables: Mapping[str, int] | None = None,
+        anew: bool = False,
+    ) -> Fence:
+        """The fence of the next commit.
+
+        Args:
+            writer: Who writes it.
+            progress: The next offset of each lane that it brings on.
+            seeded: See `Fence`.
+            tables: See `Fence`; as it was unless given.
+            anew: Whether what was read before is to be read again.
+        """
+        merged = {**({} if anew else self.progress), **progress}
+        return replace(
+            self,
+            writer=writer,
+            sequence=self.sequence + 1,
+            progress=merged,
+            seeded=seeded,
+            tables=self.tables if tables is None else tables,
+        )
 
 
 def _is_fence(fields: dict[str, Any]) -> bool:
     """Whether these are a fence's fields, each of its type."""
     kinds = {"model": str, "fingerprint": str, "writer": str, "sequence": int, "version": int}
-    progress, seeded = fields.get("progress"), fields.get("seeded")
+    seeded, tables = fields.get("seeded"), fields.get("tables")
     return (
-        fields.keys() - {"seeded"} == {*kinds, "progress"}
+        fields.keys() - set(_SOMETIMES) == {*kinds, "progress"}
         and (seeded is None or (type(seeded) is int and seeded >= 0))
         and all(type(fields[name]) is kind for name, kind in kinds.items())
-        and isinstance(progress, dict)
-        and all(type(offset) is int and offset >= 0 for offset in progress.values())
+        and _counts(fields.get("progress"), 0)
+        and (tables is None or _counts(tables, LOST))
+    )
+
+
+def _counts(found: object, least: int) -> bool:
+    """Whether something is an object of whole numbers."""
+    return isinstance(found, dict) and all(
+        type(number) is int and number >= least for number in found.values()
     )
 
 
@@ -144,6 +194,8 @@ class TableStore:
         schema: Its schema.
         model: The model's name.
         fingerprint: The model's fingerprint.
+        session: The caches that it shares with other tables, of `shared_caches`; its own unless
+            given. Not to be passed on to another process.
     """
 
     uri: str
@@ -151,6 +203,7 @@ class TableStore:
     schema: TableSchema
     model: str
     fingerprint: str
+    session: object = field(default=None, compare=False, repr=False)
 
     @property
     def path(self) -> str:
@@ -196,7 +249,7 @@ class TableStore:
             SinkError: It has another schema or another model's vectors, or is half seeded.
         """
         dataset = self.open()
-        older = _lacks_places(dataset.schema)
+        older = self._lacks_places(dataset.schema)
         self.check(dataset, older=older)
         self._check_seeded(dataset)
         return "of an older release; the flow adds columns at its start" if older else ""
@@ -208,14 +261,14 @@ class TableStore:
             SinkError: It can't be written.
         """
         for _ in range(CONFLICT_RETRIES):
-            if not _lacks_places(dataset.schema):
+            if not self._lacks_places(dataset.schema):
                 return dataset
             with self.writing():
                 try:
                     dataset.add_columns(pa.schema(CHUNK_COLUMNS))
                 except LANCE_ERRORS as error:
                     # Another start may have been first, or a commit in between.
-                    if not is_conflict(error) and _lacks_places(self.open().schema):
+                    if not is_conflict(error) and self._lacks_places(self.open().schema):
                         raise
             dataset = self.open()
         return dataset
@@ -226,6 +279,26 @@ class TableStore:
                 f"table.name: {self.name}: has not all rows of the table before it yet; go on with "
                 "that: headrace migrate"
             )
+
+    def _lacks_places(self, schema: pa.Schema) -> bool:
+        """Whether a table is of a release that did not keep where chunks are."""
+        placed = any(own.name in schema.names for own in CHUNK_COLUMNS)
+        return self.schema.has_vectors and not placed
+
+    def is_gone(self) -> bool:
+        """Whether there is no table; not where that can't be told, since its place is away.
+
+        Raises:
+            SinkError: It can't be told.
+        """
+        with self.reading():
+            try:
+                lance.dataset(self.path)
+            except LANCE_ERRORS as error:
+                if "not found" not in str(error):
+                    raise
+                return True
+        return False
 
     def exists(self) -> bool:
         """Whether there is a table."""
@@ -259,6 +332,8 @@ class TableStore:
             SinkError: There is none, or it can't be read.
         """
         try:
+            if self.session is not None:
+                return lance.dataset(self.path, session=self.session)  # type: ignore[arg-type]
             return lance.dataset(
                 self.path,
                 index_cache_size_bytes=INDEX_CACHE_BYTES,
@@ -283,6 +358,17 @@ class TableStore:
                 "written by Headrace or was changed by others: set another table.name"
             )
         return Fence.parse(rows[0].as_py())
+
+    def count(self) -> int:
+        """How many rows of documents there are, one for each chunk.
+
+        Raises:
+            SinkError: There is no table, or it can't be read.
+        """
+        dataset = self.open()
+        with self.reading():
+            rows: int = dataset.count_rows(filter="NOT deleted")
+        return rows
 
     def progress(self, lanes: Collection[str]) -> Mapping[str, int]:
         """The committed next offset of those lanes that the table knows.
@@ -398,7 +484,8 @@ class TableStore:
         Raises:
             SinkError: It has another schema, or another model's vectors.
         """
-        self._check_vector(dataset.schema)
+        if self.schema.has_vectors:
+            self._check_vector(dataset.schema)
         self._check_columns(dataset.schema, older=older)
         held = self.fence(dataset)
         if held.fingerprint != self.fingerprint:
@@ -423,7 +510,7 @@ class TableStore:
     def _check_columns(self, schema: pa.Schema, *, older: bool) -> None:
         wanted = {f.name: f.type for f in self.schema.arrow}
         found = {f.name: f.type for f in schema}
-        if _lacks_places(schema):
+        if self._lacks_places(schema):
             if not older:
                 raise SinkError(
                     f"table.name: {self.name}: is of an older release; start the flow of this one "
@@ -440,11 +527,6 @@ class TableStore:
             f"table.columns: {dict(self.schema.columns)} do not fit table {self.name} in "
             f"{self.uri}: {told}; set the table's own columns, or another table.name"
         )
-
-
-def _lacks_places(schema: pa.Schema) -> bool:
-    """Whether a table is of a release that did not keep where chunks are."""
-    return not any(own.name in schema.names for own in CHUNK_COLUMNS)
 
 
 def vectors_of(dataset: lance.LanceDataset, ids: Collection[str]) -> dict[str, NDArray[np.float32]]:

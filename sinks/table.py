@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from recovery.watchdog import Watchdog
     from sinks.maintenance import Upkeep
     from sinks.protocol import Writer
+    from sinks.routed import RoutedStore
     from sinks.schema import TableSchema
     from sinks.store import TableStore
     from telemetry.metrics import Metrics
@@ -52,7 +53,7 @@ class TableSink(FixedPartitionedSink[Window, None]):
     a row again changes nothing.
     """
 
-    store: TableStore
+    store: TableStore | RoutedStore
     upkeep: Upkeep
     max_chunks: int
     freshness_ms: float

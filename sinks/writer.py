@@ -17,7 +17,7 @@ from sinks.schema import one_of
 from sinks.store import CONFLICT_RETRIES, LANCE_ERRORS, is_conflict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from sinks.maintenance import Upkeep
     from sinks.store import Fence, TableStore
@@ -49,11 +49,24 @@ class TableWriter:
         self._dataset = store.open()
         with store.reading():
             self.rows = self._check_keys()
-            self._chunked = max_chunks > 1 or has_chunks(self._dataset)
+            self._chunked = store.schema.has_vectors and (
+                max_chunks > 1 or has_chunks(self._dataset)
+            )
         self.fence: Fence = self._take_over()
 
+    @property
+    def busy(self) -> bool:
+        """Whether upkeep goes on beside, which costs a core and memory."""
+        return self._maintenance.busy
+
     def commit(
-        self, rows: pa.Table, progress: Mapping[str, int], *, seeded: int | None = None
+        self,
+        rows: pa.Table,
+        progress: Mapping[str, int],
+        *,
+        seeded: int | None = None,
+        tables: Mapping[str, int] | None = None,
+        anew: bool = False,
     ) -> None:
         """Merge rows and progress in one commit, on the table's newest version.
 
@@ -62,18 +75,40 @@ class TableWriter:
         Args:
             rows: Of the table's schema, each key once, a document's chunks in their order.
             progress: The next offset of each lane that they bring on, by the lane's key.
-            seeded: See `sinks.store.Fence`.
+            seeded: See `sinks.store.Fence.after`, as of the further ones.
+            tables: See there.
+            anew: See there.
 
         Raises:
             SinkError: The table can't be written, or another writer has taken it over.
         """
         for _ in range(CONFLICT_RETRIES):
             self._refresh()
-            fence = self.fence.after(self._name, progress, seeded)
+            fence = self.fence.after(self._name, progress, seeded=seeded, tables=tables, anew=anew)
             if self._try_merge(rows, fence):
                 self.fence = fence
                 return
         raise SinkError(f"table.name: {self._store.name}: others write to it without a pause")
+
+    def remove(self, condition: str) -> None:
+        """Delete rows, not as documents are deleted, but as if they had never been.
+
+        Raises:
+            SinkError: The table can't be written, or another writer has taken it over.
+        """
+        self._refresh()
+        with self._store.writing():
+            self._dataset.delete(condition)
+            self.rows = self._dataset.count_rows()
+
+    def rows_of(self, condition: str, columns: Sequence[str]) -> pa.Table:
+        """The table's rows that meet a condition, as this writer has left them.
+
+        Raises:
+            SinkError: The table can't be read.
+        """
+        with self._store.reading():
+            return self._dataset.to_table(columns=list(columns), filter=condition)
 
     def keep_up(self) -> None:
         """Do what upkeep is due.
@@ -101,7 +136,7 @@ class TableWriter:
         """Write this writer's name into the fence: the one before it sees that and ends."""
         for _ in range(CONFLICT_RETRIES):
             held = self._store.fence(self._dataset)
-            fence = held.after(self._name, {}, held.seeded)
+            fence = held.after(self._name, {}, seeded=held.seeded)
             if self._try_merge(self._store.schema.arrow.empty_table(), fence):
                 return fence
             self._latest()

@@ -20,7 +20,15 @@ def told(error: ValidationError) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
     message = fault["msg"].removeprefix("Value error, ")
-    own = ("serve.", "auth.", "recommend.", "source.", "embeddings.", "table.columns:")
+    own = (
+        "serve.",
+        "auth.",
+        "recommend.",
+        "source.",
+        "embeddings.",
+        "table.columns:",
+        "table.name:",
+    )
     if message.startswith(own):
         return message
     if "." not in name or name.startswith(SECRET):

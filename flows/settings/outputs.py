@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from flows.settings.values import Section, TableName, Text, TopicName, check_column, from_json
+from flows.settings.values import Section, Text, TopicName, check_column, check_table, from_json
 from operators.columns import COLUMN_TYPES
+from operators.routing import is_template
 
 __all__ = ["DeadLettersSettings", "EmbeddingsSettings", "TableSettings"]
 
@@ -40,7 +41,14 @@ class TableSettings(Section):
     """The LanceDB table."""
 
     uri: Text = Field("data/lancedb", description="Folder or object-store URI of the tables.")
-    name: TableName = Field("documents", description="The table's name.")
+    name: str = Field(
+        "documents",
+        description="The table's name; or a template such as `docs_{/tenant}`, which makes it from "
+        "each record.",
+    )
+    max_tables: int = Field(
+        100, ge=1, le=10_000, description="The most tables of a template; one more ends the flow."
+    )
     columns: Annotated[dict[str, str], BeforeValidator(from_json)] = Field(
         {},
         description='Metadata fields kept as typed columns, e.g. `{price = "float64"}`; the types '
@@ -58,6 +66,17 @@ class TableSettings(Section):
         le=315_360_000,
         description="Seconds that a deleted document's row is kept.",
     )
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, name: str) -> str:
+        check_table(name)
+        return name
+
+    @property
+    def routed(self) -> bool:
+        """Whether each record names its table."""
+        return is_template(self.name)
 
     @field_validator("columns")
     @classmethod

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from operators.routing import Route
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -110,7 +112,25 @@ def check_apart(
     places = [_place(settings.table.uri, table) for table in tables]
     _differ("embeddings.topic", owns, lambda own: own.embeddings.topic, _taken(topics))
     _differ("table.name", owns, lambda own: _place(own.table.uri, own.table.name), _taken(places))
+    _check_routes(owns)
     _check_topics(owns)
+
+
+def _check_routes(owns: Sequence[Settings]) -> None:
+    """See that no pipeline can make a table that is another one's."""
+    for own in owns:
+        if not own.table.routed:
+            continue
+        route, folder = Route(own.table.name), _place(own.table.uri, "")
+        for other in owns:
+            name = other.table.name
+            if other is own or _place(other.table.uri, "") != folder:
+                continue
+            if route.meets(Route(name)) if other.table.routed else route.makes(name):
+                raise ValueError(
+                    f"pipelines.{own.name}.table.name: {own.table.name!r}: could make a table of "
+                    f"pipelines.{other.name}, which has {name!r}; let their names begin unlike"
+                )
 
 
 def _place(uri: str, table: str) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from headrace.errors import UsageError
+from operators.routing import Route, is_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,6 +23,7 @@ __all__ = [
     "Text",
     "TopicName",
     "check_column",
+    "check_table",
     "client_options",
     "from_json",
     "from_json_list",
@@ -42,8 +47,10 @@ FIXED_COLUMNS: Final = frozenset(
 )
 """What a metadata column can't be called."""
 
+TABLE_NAME: Final = r"^[a-zA-Z0-9_.-]{1,200}$"
+
 TopicName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
-TableName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,200}$")]
+TableName = Annotated[str, Field(pattern=TABLE_NAME)]
 Text = Annotated[str, Field(min_length=1)]
 MetricsUrl = Annotated[str, Field(pattern=r"^https?://\S+$")]
 
@@ -62,6 +69,21 @@ def check_column(name: str) -> None:
     """
     if name in FIXED_COLUMNS or not name.isidentifier():
         raise ValueError(f"{name!r} can't be the name of a metadata column")
+
+
+def check_table(name: str) -> None:
+    """See that a table may have a name, or that a template makes names.
+
+    Raises:
+        ValueError: It can't.
+    """
+    if is_template(name):
+        try:
+            Route(name)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+    elif not re.fullmatch(TABLE_NAME, name):
+        raise ValueError("a name has 1 to 200 letters, digits, '_', '-' and '.'")
 
 
 def from_json(value: object) -> object:

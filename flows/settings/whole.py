@@ -15,6 +15,7 @@ from flows.settings.running import MetricsSettings, RecoverySettings, TracesSett
 from flows.settings.services import AuthSettings, RecommendSettings, ServeSettings, is_loopback
 from flows.settings.source import SourceSettings
 from flows.settings.values import Section, from_json, from_list
+from operators.routing import Route
 
 __all__ = ["Settings"]
 
@@ -94,6 +95,18 @@ class Settings(Section):
                 )
             if one is not None and one.type not in (None, kind):
                 raise ValueError(f"source.metadata.{name}: is {one.type}, in table.columns {kind}")
+        return self
+
+    @model_validator(mode="after")
+    def _routed(self) -> Settings:
+        if self.pipelines or self.source.mapped or not self.table.routed:
+            return self
+        other = Route(self.table.name).fields - {"metadata"}
+        if other:
+            raise ValueError(
+                f"table.name: {self.table.name!r}: of a record of Headrace's own form it can take "
+                f"metadata alone: write {{/metadata/{min(other)}}}, or set source.text"
+            )
         return self
 
     @model_validator(mode="after")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from operators.judging import Rejected
-from operators.mapping.pointer import Pointer
 from operators.mapping.times import time_ms
+from operators.pointer import Pointer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

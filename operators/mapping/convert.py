@@ -12,7 +12,7 @@ from operators.judging import reject, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from operators.mapping.pointer import Pointer
+    from operators.pointer import Pointer
 
 __all__ = ["CONVERSIONS", "convert"]
 

@@ -82,11 +82,12 @@ class MappedDecoder(RowDecoder):
         event_time = places.event_time(record, timestamp)
         # Of a record that is small itself, a plan may name the same place many times.
         self._check_grown(len(identity) + len(text or ""), whole)
+        typed = self._routed(typed, record)
         kind = Kind.PATCH if patch else Kind.UPSERT
         return kind, identity, text, whole, rest, typed, event_time, None
 
     def _deleted(self, identity: str, event_time: int) -> DocumentRow:
-        return Kind.DELETE, identity, None, None, None, self._columns.none, event_time, None
+        return Kind.DELETE, identity, None, None, None, self._none, event_time, None
 
     def _passed_over(self, timestamp: int) -> DocumentRow:
-        return Kind.SKIP, "", None, None, None, self._columns.none, timestamp, None
+        return Kind.SKIP, "", None, None, None, self._none, timestamp, None

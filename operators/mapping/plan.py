@@ -9,9 +9,9 @@ from operators.judging import identity_of, reject
 from operators.mapping.convert import convert
 from operators.mapping.expression import Expression
 from operators.mapping.markup import MARKUP
-from operators.mapping.pointer import Pointer
 from operators.mapping.texts import fields_of, text_of
 from operators.mapping.times import time_ms
+from operators.pointer import Pointer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -10,7 +9,8 @@ import orjson
 from headrace.errors import UsageError
 from operators.judging import kind_of, reject
 from operators.mapping.expression import Expression
-from operators.mapping.pointer import Pointer
+from operators.pointer import Pointer
+from operators.template import template_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,8 +20,6 @@ __all__ = ["SETTING", "fields_of", "plain_text", "text_of"]
 SETTING: Final = "source.text"
 EXPRESSION: Final = "jmespath:"
 """What stands before an expression."""
-
-_PART: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]|[^{}]+")
 
 
 def plain_text(found: object, place: object) -> str:
@@ -64,7 +62,7 @@ def text_of(source: str | Sequence[str], markup: Callable[[str], str]) -> Callab
         raise UsageError(f"{SETTING}: is empty; it names no place in a record, as /title does")
     if "{" not in source and "}" not in source:
         return _template([_pointer(source)], markup)
-    return _template(_parts(source), markup)
+    return _template(template_parts(source, SETTING), markup)
 
 
 def fields_of(source: str | Sequence[str]) -> frozenset[str] | None:
@@ -80,7 +78,7 @@ def fields_of(source: str | Sequence[str]) -> frozenset[str] | None:
     elif "{" not in source and "}" not in source:
         pointers = [_pointer(source)]
     else:
-        pointers = [part for part in _parts(source) if isinstance(part, Pointer)]
+        pointers = [part for part in template_parts(source, SETTING) if isinstance(part, Pointer)]
     return frozenset(pointer.field for pointer in pointers)
 
 
@@ -92,24 +90,6 @@ def _entry(found: object, place: object) -> str:
 
 def _pointer(text: str) -> Pointer:
     return Pointer(text, SETTING)
-
-
-def _parts(template: str) -> list[str | Pointer]:
-    """A template's own words, and the pointers between them."""
-    parts: list[str | Pointer] = []
-    for found in _PART.finditer(template):
-        part = found.group()
-        if part in ("{", "}"):
-            raise UsageError(
-                f"{SETTING}: {template!r}: a brace stands alone; double it to mean itself"
-            )
-        if found.group(1) is not None:
-            parts.append(_pointer(found.group(1)))
-        else:
-            parts.append(part[0] if part in ("{{", "}}") else part)
-    if not any(isinstance(part, Pointer) for part in parts):
-        raise UsageError(f"{SETTING}: {template!r}: names no place in a record, as {{/title}} does")
-    return parts
 
 
 def _template(

@@ -151,6 +151,17 @@ def test_the_file_has_pipelines(tmp_path: Path) -> None:
             },
             "pipelines.old-orders.table.name: /",
         ),
+        (
+            {"PIPELINES__OLD_ORDERS__TABLE__NAME": "tick{/metadata/x}"},
+            "pipelines.old-orders.table.name: 'tick{/metadata/x}': could make a table of pipel",
+        ),
+        (
+            {
+                "PIPELINES__OLD_ORDERS__TABLE__NAME": "a_{/metadata/x}",
+                "PIPELINES__TICKETS__TABLE__NAME": "{/metadata/y}",
+            },
+            "pipelines.tickets.table.name: '{/metadata/y}': could make a table of",
+        ),
         ({"PIPELINES__OLD_ORDERS__TABLE__NAME": "users"}, "pipelines.old-orders.table.name: /"),
         (
             {"PIPELINES__OLD_ORDERS__EMBEDDINGS__TOPIC": "user_vectors"},
@@ -181,6 +192,18 @@ def test_the_file_has_pipelines(tmp_path: Path) -> None:
 def test_what_is_wrong_is_named(variables: dict[str, str], told: str) -> None:
     """A fault is told by the pipeline and the setting."""
     assert refused(**variables).startswith(told)
+
+
+def test_templates_apart() -> None:
+    """Tables of two templates that begin unlike, or are in two folders, never meet."""
+    names = {
+        "PIPELINES__OLD_ORDERS__TABLE__NAME": "a_{/metadata/x}",
+        "PIPELINES__TICKETS__TABLE__NAME": "b_{/metadata/x}",
+    }
+    assert all(own.table.routed for own in read(**names).each())
+    names["PIPELINES__TICKETS__TABLE__NAME"] = "a_{/metadata/x}"
+    elsewhere = {"PIPELINES__TICKETS__TABLE__URI": "other"}
+    assert all(own.table.routed for own in read(**names, **elsewhere).each())
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "a.b", "a__b", "-a", "a-", "x" * 41, 5, None])

@@ -423,3 +423,25 @@ def test_change_events_have_the_rows_key() -> None:
             read(given(**debezium, SOURCE__ID=place))
     with pytest.raises(UsageError, match=r"source\.format"):
         read(given(SOURCE__FORMAT="xml", SOURCE__TEXT="/title"))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("do cs", "table.name: 'do cs': a name has 1 to 200 letters"),
+        ("docs_{/tenant", "table.name: 'docs_{/tenant': a brace stands alone"),
+        ("docs_{/tenant?}", "table.name: 'docs_{/tenant?}': /tenant can't be optional"),
+        ("docs_{/tenant}", "table.name: 'docs_{/tenant}': of a record of Headrace's own form"),
+        ("docs_{/text}", "table.name: 'docs_{/text}': of a record of Headrace's own form"),
+    ],
+)
+def test_names_that_no_table_can_have(name: str, told: str) -> None:
+    """A name or a template is refused at once if no table could have it."""
+    assert refused(given(TABLE__NAME=name)).startswith(told)
+
+
+def test_a_table_for_each_tenant() -> None:
+    """A template takes metadata of records of the own form, and any place of mapped ones."""
+    assert not read({}).table.routed
+    assert read(given(TABLE__NAME="docs_{/metadata/tenant}")).table.routed
+    assert read(given(TABLE__NAME="docs_{/tenant}", SOURCE__TEXT="/title")).table.routed

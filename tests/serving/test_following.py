@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from flows.access import table_of
+from flows.access import single_table
 from operators.model.errors import ModelError
 from serving.following import Following
 from sinks.aliases import Alias, Aliases, Target
@@ -36,7 +36,7 @@ def alias(settings: Settings) -> Alias:
 def filled_anew(settings: Settings) -> Table:
     """The other table."""
     section = settings.table.model_copy(update={"name": "new"})
-    table = Table(table_of(settings.model_copy(update={"table": section}), FakeModel()))
+    table = Table(single_table(settings.model_copy(update={"table": section}), FakeModel()))
     table.commit(outcomes([embedding("other", "a xylophone")]))
     return table
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from recovery.progress import Board
 from recovery.watchdog import Watchdog
+from sinks.directory import RoutedSchema
 from sinks.maintenance import Upkeep
 from sinks.pace import Pace
 from sinks.protocol import Opened, Written
+from sinks.routed import RoutedStore
 from sinks.rows import table_rows
 from sinks.schema import TableSchema
 from sinks.store import TableStore
@@ -41,6 +43,12 @@ def store_in(
     """A table's place in a folder; nothing is made yet."""
     schema = TableSchema(dimension, columns or {}, "some/model", several_topics)
     return TableStore(str(folder), "documents", schema, "some/model", fingerprint)
+
+
+def routed_in(folder: Path | str, *, max_tables: int = 100) -> RoutedStore:
+    """The places of several tables in a folder; nothing is made yet."""
+    schema = RoutedSchema(DIMENSION, {}, "some/model")
+    return RoutedStore(str(folder), "docs_{/tenant}", schema, "some/model", "f1", max_tables)
 
 
 @dataclass

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.guess.fields import fields_of, words_of
-from operators.mapping.pointer import Pointer
+from operators.pointer import Pointer
 from tests.operators.guess.samples import field
 
 JSON = st.recursive(

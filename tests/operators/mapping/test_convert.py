@@ -5,7 +5,7 @@ import pytest
 from operators.columns import COLUMN_TYPES
 from operators.judging import Rejected
 from operators.mapping.convert import CONVERSIONS, convert
-from operators.mapping.pointer import Pointer
+from operators.pointer import Pointer
 
 POINTER = Pointer("/price", "source.metadata.price")
 

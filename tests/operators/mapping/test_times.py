@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.judging import Rejected
-from operators.mapping.pointer import Pointer
 from operators.mapping.times import time_ms
+from operators.pointer import Pointer
 
 POINTER = Pointer("/at", "source.timestamp")
 TIME = 1_767_225_600_000

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import UsageError
 from operators.judging import Rejected
-from operators.mapping.pointer import Pointer
+from operators.pointer import Pointer
 
 RECORD = {"a": {"b/c": [1, {"d": "x"}], "~": None}, "": 7, "0": "zero"}
 

@@ -1,0 +1,305 @@
+"""The single writer of several tables: shares each commit out among them.
+
+No commit spans two tables, so their order is what keeps them right, wherever it is cut off:
+
+1. A table's name stands in the directory before the table is made.
+2. A document that goes to another table is first deleted in the one that it is in.
+3. Then each table gets its rows.
+4. The directory comes last, with where each document is now and with the progress.
+
+So a document is in one table at most, and what the directory does not know yet is younger than its
+progress. A writer that takes over looks for such rows in each table that was written after the
+directory, notes them, and goes on; what it is given again changes nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, starmap
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+import structlog
+
+from operators.records import Lane
+from operators.routing import TABLE
+from sinks.directory import COLUMN, entries, shares
+from sinks.errors import SinkError, WriterLostError
+from sinks.schema import one_of
+from sinks.store import LOST, shared_caches
+from sinks.writer import TableWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from sinks.maintenance import Upkeep
+    from sinks.routed import RoutedStore
+    from sinks.store import Fence
+
+__all__ = ["RoutedWriter"]
+
+log = structlog.get_logger(__name__)
+
+AT_ONCE: Final = 4
+"""How many tables are written at a time: Lance works without the interpreter's lock."""
+
+KEPT_AT_ONCE: Final = 8
+"""How many tables are kept up between two commits."""
+
+BUSY: Final = 2
+"""How many of them may have their indexes made beside: each build takes memory and a core."""
+
+NEARLY: Final = 0.9
+"""The share of the most tables from which on each further one is a warning."""
+
+
+class RoutedWriter:
+    """Writes the tables; only one may, and a second one ends the first.
+
+    Args:
+        store: The tables.
+        upkeep: How each is kept.
+        max_chunks: The most rows a document can have.
+
+    Raises:
+        SinkError: A table can't be opened, holds a key twice, or is older than the directory.
+        WriterLostError: A table is gone whose documents are to be read again, from a new start on.
+    """
+
+    def __init__(self, store: RoutedStore, upkeep: Upkeep, max_chunks: int) -> None:
+        self._store = store
+        self._upkeep = upkeep
+        self._max_chunks = max_chunks
+        self._session = shared_caches()
+        no_index = replace(upkeep, index_rows=sys.maxsize, text_index=False)
+        # From here on a second copy can't finish a commit, and no table is new but by this one.
+        self._directory = TableWriter(store.directory, no_index, 1)
+        self._nothing = store.directory.schema.arrow.empty_table()
+        self._tables: dict[str, TableWriter] = {}
+        self._due: deque[str] = deque()
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="table")
+        self._forget_lost()
+        self._take_over()
+
+    @property
+    def fence(self) -> Fence:
+        """The directory's fence row."""
+        return self._directory.fence
+
+    @property
+    def rows(self) -> int:
+        """The rows of all tables."""
+        return sum(writer.rows for writer in self._tables.values())
+
+    def commit(self, rows: pa.Table, progress: Mapping[str, int]) -> None:
+        """Merge rows into their tables, then where they are and the progress.
+
+        Args:
+            rows: As `sinks.directory.RoutedSchema.rows` makes them, each key once.
+            progress: The next offset of each lane that they bring on, by the lane's key.
+
+        Raises:
+            SinkError: A table can't be written, or another writer has taken it over, or there
+                would be too many.
+        """
+        share = shares(rows, entries(self._held(rows)))
+        plain = rows.drop_columns(TABLE)
+        self._make(share.merged.keys() - self._tables.keys())
+        schema = self._store.schema
+        self._merge(
+            share.leaving,
+            lambda own: schema.tombstones(_take(plain, own), [0] * len(own)),
+            {},
+        )
+        self._merge(share.merged, lambda own: _take(plain, own), progress)
+        self._directory.commit(
+            self._directory_rows(_take(plain, share.heads), share.tables),
+            progress,
+            tables=self._sequences(),
+        )
+
+    def keep_up(self) -> None:
+        """Do what upkeep is due, of some of the tables that were written.
+
+        Raises:
+            SinkError: A table can't be written.
+        """
+        self._directory.keep_up()
+        for _ in range(min(KEPT_AT_ONCE, len(self._due))):
+            if sum(writer.busy for writer in self._tables.values()) >= BUSY:
+                return
+            # Its indexes may have grown beside since it was written.
+            self._tables[self._due.popleft()].idle()
+
+    def idle(self) -> None:
+        """Nothing to commit: see whether this is still the writer, and keep a table up.
+
+        Raises:
+            SinkError: Another writer has taken the tables over, or one can't be kept up.
+        """
+        self._directory.idle()
+        if not self._due:
+            self._due.extend(self._tables)
+        self.keep_up()
+
+    def index_builds(self) -> tuple[float, ...]:
+        """Seconds that each index took which was made or extended since the last call."""
+        return tuple(chain.from_iterable(own.index_builds() for own in self._tables.values()))
+
+    def _held(self, rows: pa.Table) -> pa.Table:
+        """The directory's rows of some documents."""
+        names = self._store.directory.schema.arrow.names
+        ids = set(rows.column("id").to_pylist())
+        return self._directory.rows_of(one_of(ids), names) if ids else self._nothing
+
+    def _directory_rows(self, heads: pa.Table, tables: Sequence[str | None]) -> pa.Table:
+        return self._store.directory_schema.written(heads, tables)
+
+    def _merge(
+        self,
+        share: Mapping[str, Sequence[int]],
+        rows_of: Callable[[Sequence[int]], pa.Table],
+        progress: Mapping[str, int],
+    ) -> None:
+        """Commit to several tables, side by side."""
+
+        def write(name: str) -> None:
+            self._tables[name].commit(rows_of(share[name]), progress)
+
+        for _ in self._pool.map(write, share):
+            pass
+        known = set(self._due)
+        self._due.extend(name for name in share if name not in known)
+
+    def _make(self, names: Collection[str]) -> None:
+        """Make tables that are not there yet, once the directory has their names."""
+        if not names:
+            return
+        self._check_number(len(self._tables) + len(names), min(names))
+        for name in names:
+            self._check_new(name)
+        self._directory.commit(
+            self._nothing, {}, tables={**self._sequences(), **dict.fromkeys(names, 0)}
+        )
+        for name in sorted(names):
+            self._tables[name] = self._opened(name, 0)
+            log.info("table made", stage="table", table=name, tables=len(self._tables))
+
+    def _check_number(self, number: int, name: str) -> None:
+        most = self._store.max_tables
+        if number > most:
+            raise SinkError(
+                f"table.max_tables: {most}: {name} would be one more; if {self._store.name} is "
+                "meant to make as many, set a higher one"
+            )
+        if number > NEARLY * most:
+            log.warning("nearly as many tables as there may be", stage="table", of=most, now=number)
+
+    def _check_new(self, name: str) -> None:
+        """A table that the directory does not know is not this flow's, or has lost its directory.
+
+        Its documents could not be found, nor deleted.
+        """
+        if not self._store.table(name).is_gone():
+            raise SinkError(
+                f"table.name: {name}: is there already, and {self._store.directory.name} knows "
+                "nothing of it: delete it to have it made anew, or set another table.name"
+            )
+
+    def _opened(self, name: str, noted: int) -> TableWriter:
+        """Take a table over.
+
+        Args:
+            name: Its name.
+            noted: The sequence that the directory has of it.
+
+        Raises:
+            SinkError: It can't be opened, or is older than the directory.
+        """
+        store = self._store.table(name, self._session)
+        if not noted:
+            store.ensure()  # maybe its name was all that was written
+        writer = TableWriter(store, self._upkeep, self._max_chunks)
+        # To take it over was one commit.
+        if writer.fence.sequence - 1 < noted:
+            raise SinkError(
+                f"table.name: {name}: is older than {self._store.directory.name}, as from a "
+                "backup: delete it to have it made anew from the topic, or restore all tables of "
+                f"{self._store.name} as they were together"
+            )
+        return writer
+
+    def _take_over(self) -> None:
+        """Take all tables over, and note what the writer before this one has not noted."""
+        noted = self.fence.tables or {}
+        opened = self._pool.map(self._opened, noted, noted.values())
+        self._tables = dict(zip(noted, opened, strict=True))
+        for name, writer in self._tables.items():
+            if writer.fence.sequence - 1 > noted[name]:
+                self._note(name, writer)
+        if self._tables:
+            self._directory.commit(self._nothing, {}, tables=self._sequences())
+
+    def _note(self, name: str, writer: TableWriter) -> None:
+        """Note the documents of a table that were put there after the directory was written."""
+        columns = ["id", "embedded_at", *self._store.schema.stamp_columns, "key"]
+        younger = f"NOT deleted AND chunk = 0 AND NOT ({self._known})"
+        heads = writer.rows_of(younger, columns)
+        if len(heads):
+            log.info("rows noted", stage="table", table=name, rows=len(heads))
+            self._directory.commit(self._directory_rows(heads, [name] * len(heads)), {})
+
+    @property
+    def _known(self) -> str:
+        """The condition that a row is of a record below the directory's progress."""
+        lanes = [(Lane.parse(key), offset) for key, offset in self.fence.progress.items()]
+        return " OR ".join(starmap(self._below, lanes)) or "false"
+
+    def _below(self, lane: Lane, offset: int) -> str:
+        below = f"source_partition = {lane.partition} AND source_offset < {offset}"
+        if self._store.schema.several_topics:
+            below += f" AND source_topic = '{lane.topic}'"
+        return f"({below})"
+
+    def _forget_lost(self) -> None:
+        """Let the documents of tables that are gone be read again.
+
+        First it is noted that they are to be, so that a writer that is ended in between does not
+        take them for forgotten.
+
+        Raises:
+            WriterLostError: There are such documents; the flow's next start reads them.
+        """
+        noted = self.fence.tables or {}
+        lost = [name for name in noted if self._is_lost(name, noted[name])]
+        if not lost:
+            return
+        quoted = ", ".join(f"'{name}'" for name in lost)
+        theirs = f"{COLUMN} IN ({quoted})"
+        documents = len(self._directory.rows_of(f"{theirs} AND NOT deleted", ["key"]))
+        again = bool(documents) or LOST in noted.values()
+        kept = {name: sequence for name, sequence in noted.items() if name not in lost}
+        if again:
+            marked = {**kept, **dict.fromkeys(lost, LOST)}
+            self._directory.commit(self._nothing, {}, tables=marked, anew=True)
+            self._directory.remove(theirs)
+        self._directory.commit(self._nothing, {}, tables=kept)
+        if again:
+            raise WriterLostError(
+                f"table.name: {', '.join(lost)}: gone from {self._store.uri}, with {documents} "
+                "documents; they are read again from the topic: start again to go on"
+            )
+
+    def _is_lost(self, name: str, sequence: int) -> bool:
+        return sequence == LOST or (sequence > 0 and self._store.table(name).is_gone())
+
+    def _sequences(self) -> dict[str, int]:
+        """What the directory is to know of each table."""
+        return {name: writer.fence.sequence for name, writer in self._tables.items()}
+
+
+def _take(rows: pa.Table, indices: Sequence[int]) -> pa.Table:
+    return rows.take(pa.array(indices, pa.int64()))

@@ -1,0 +1,455 @@
+"""Several tables are, together, what replaying the source in order gives, whatever is cut off."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.records import Lane, OutcomeBatch
+from operators.routing import TABLE
+from sinks.errors import SinkError, WriterLostError
+from sinks.maintenance import Upkeep
+from sinks.router import RoutedWriter
+from sinks.rows import table_rows
+from sinks.writer import TableWriter
+from tests.samples import LANE, Fields, Row, embedding, outcomes, tombstone, until
+from tests.sinks.tables import NEVER, live, routed_in, rows_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sinks.routed import RoutedStore
+
+OTHER = Lane("documents", 1)
+
+
+def document(identity: str, table: str, text: str = "some text", **fields: Any) -> Row:
+    """A document of a table."""
+    return embedding(identity, text, metadata=Fields(typed={TABLE: table}), **fields)
+
+
+def commit(writer: RoutedWriter, store: RoutedStore, *batches: OutcomeBatch) -> None:
+    """Commit batches together."""
+    progress = {batch.lane.key: batch.end for batch in batches}
+    writer.commit(store.schema.rows(table_rows(batches)), progress)
+
+
+def opened(store: RoutedStore, upkeep: Upkeep = NEVER, max_chunks: int = 1) -> RoutedWriter:
+    """A new writer of the tables."""
+    store.ensure()
+    return RoutedWriter(store, upkeep, max_chunks)
+
+
+def held(store: RoutedStore) -> dict[str, dict[str, str]]:
+    """What readers of each table see: the texts of its documents."""
+    return {
+        name: {identity: text for (identity, chunk), text in live(own).items() if not chunk}
+        for name in sorted(store.tables())
+        if (own := store.table(name)).exists()
+    }
+
+
+def without_empty(tables: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    """Those tables that have documents."""
+    return {name: own for name, own in tables.items() if own}
+
+
+class Cut(Exception):  # noqa: N818 - no error of anybody
+    """The writer was killed."""
+
+
+class Scissors:
+    """Cuts a writer off at one of its commits to a table, before it or right after it.
+
+    Args:
+        at: At which.
+        after: Whether the commit is still done.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int, *, after: bool) -> None:
+        self._patch = patch
+        self._at = at
+        self._after = after
+        self._merge = TableWriter._try_merge
+
+    def __enter__(self) -> Self:
+        scissors = self
+
+        def merge(writer: TableWriter, *arguments: Any) -> bool:
+            scissors._at -= 1
+            if scissors._at < 0:
+                raise Cut  # others at the same time are cut off, too
+            done = scissors._merge(writer, *arguments)
+            if scissors._after and not scissors._at:
+                raise Cut
+            return done
+
+        self._patch.setattr(TableWriter, "_try_merge", merge)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.setattr(TableWriter, "_try_merge", self._merge)
+
+
+def test_each_table_has_its_documents(tmp_path: Path) -> None:
+    """Documents go to the tables that they name; the directory has each of them, and progress."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    rows = [document("a", "docs_x", "1"), document("b", "docs_y", "2"), document("c", "docs_x")]
+    commit(writer, store, outcomes(rows))
+    assert held(store) == {"docs_x": {"a": "1", "c": "some text"}, "docs_y": {"b": "2"}}
+    assert store.progress([LANE.key]) == {LANE.key: 3}
+    directory = store.directory.open().to_table(["id", "table"], filter="NOT deleted")
+    assert set(map(tuple, (row.values() for row in directory.to_pylist()))) == {
+        ("a", "docs_x"),
+        ("b", "docs_y"),
+        ("c", "docs_x"),
+    }
+    assert writer.rows == 3 + 2  # and two fence rows
+
+
+def test_a_deletion_finds_its_table(tmp_path: Path) -> None:
+    """A deletion, which names no table, empties the row in the table where its document is."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x"), document("b", "docs_y")]))
+    commit(writer, store, outcomes([tombstone("a"), tombstone("never there")], 2))
+    assert held(store) == {"docs_x": {}, "docs_y": {"b": "some text"}}
+    [row] = rows_of(store.table("docs_x"))
+    assert (row["deleted"], row["vector"], row["source_offset"]) == (True, None, 2)
+    assert len(rows_of(store.table("docs_y"))) == 1
+
+
+def test_a_document_moves(tmp_path: Path) -> None:
+    """A document that names another table is in that one alone, with all its chunks."""
+    store = routed_in(tmp_path)
+    writer = opened(store, max_chunks=3)
+    commit(writer, store, outcomes([document("a", "docs_x", "abcdef", chunks=3)]))
+    commit(writer, store, outcomes([document("a", "docs_y", "abcdef", chunks=2)], 1))
+    assert live(store.table("docs_x")) == {}
+    assert live(store.table("docs_y")) == {("a", 0): "abcdef", ("a", 1): "def"}
+    commit(writer, store, outcomes([tombstone("a")], 2))
+    assert live(store.table("docs_y")) == {}
+
+
+def test_a_lost_write_moves_nothing(tmp_path: Path) -> None:
+    """Across lanes the later timestamp says where a document is."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x", "late", time_ms=9)]))
+    early = outcomes([document("a", "docs_y", "early", time_ms=3)], lane=OTHER)
+    commit(writer, store, early)
+    assert without_empty(held(store)) == {"docs_x": {"a": "late"}}
+    commit(writer, store, outcomes([tombstone("a", 4)], 1, lane=OTHER))
+    assert without_empty(held(store)) == {"docs_x": {"a": "late"}}
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from("ab"),
+        st.sampled_from(["docs_x", "docs_y", "docs_z", None]),
+        st.integers(0, 1),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def lanes_of(changes: list[tuple[str, str | None, int]], *, apart: bool) -> list[OutcomeBatch]:
+    """Two lanes' records, their times in the order of the changes.
+
+    Args:
+        changes: Document, table or None for a deletion, and lane.
+        apart: Whether each lane has documents of its own.
+    """
+    rows: list[list[Row]] = [[], []]
+    for when, (name, table, lane) in enumerate(changes):
+        identity = f"{name}{lane}" if apart else name
+        row = tombstone(identity, when)
+        if table is not None:
+            row = document(identity, table, f"{when}", time_ms=when)
+        rows[lane].append(row)
+    return [outcomes(own, lane=lane) for own, lane in zip(rows, (LANE, OTHER), strict=True)]
+
+
+def replayed(changes: list[tuple[str, str | None, int]], *, apart: bool) -> dict[str, Any]:
+    """What replaying in the order of time leaves in each table."""
+    where: dict[str, tuple[str, str]] = {}
+    for when, (name, table, lane) in enumerate(changes):
+        identity = f"{name}{lane}" if apart else name
+        where.pop(identity, None)
+        if table is not None:
+            where[identity] = table, f"{when}"
+    tables: dict[str, Any] = {}
+    for identity, (table, text) in where.items():
+        tables.setdefault(table, {})[identity] = text
+    return tables
+
+
+def check_alone(store: RoutedStore) -> None:
+    """See that no document is in two tables."""
+    times = Counter(identity for own in held(store).values() for identity in own)
+    assert not [identity for identity, number in times.items() if number > 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=CHANGES, apart=st.booleans(), data=st.data())
+def test_cut_off_anywhere_the_tables_are_as_replayed(
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[str, str | None, int]],
+    apart: bool,
+    data: st.DataObject,
+) -> None:
+    """Killed before or after any commit to any table, successors end with the in-order tables.
+
+    Each goes on from the directory's progress and cuts the lanes into commits of its own. At no
+    moment is a document in two tables.
+    """
+    store = routed_in(tmp_path_factory.mktemp("tables"))
+    wholes = lanes_of(changes, apart=apart)
+    kills = data.draw(st.integers(0, 3), label="kills")
+    with pytest.MonkeyPatch.context() as patch:
+        while True:
+            cut, after = data.draw(st.integers(0, 12)), data.draw(st.booleans())
+            scissors = Scissors(patch, cut if kills else 1 << 30, after=after)
+            kills -= 1
+            try:
+                with scissors:
+                    bring_on(store, wholes, data)
+                break
+            except Cut:
+                check_alone(store)
+    check_alone(store)
+    assert without_empty(held(store)) == replayed(changes, apart=apart)
+    assert store.progress([LANE.key, OTHER.key]) == {
+        whole.lane.key: whole.end for whole in wholes if len(whole)
+    }
+
+
+def bring_on(store: RoutedStore, wholes: list[OutcomeBatch], data: st.DataObject) -> None:
+    """Commit what the tables lack of all lanes, in pieces."""
+    writer = opened(store)
+    done = [writer.fence.progress.get(whole.lane.key, 0) for whole in wholes]
+    while any(first < len(whole) for first, whole in zip(done, wholes, strict=True)):
+        pieces = []
+        for lane, whole in enumerate(wholes):
+            upto = len(whole) - data.draw(st.integers(0, len(whole) - done[lane]))
+            if upto > done[lane]:
+                pieces.append(whole.slice(done[lane], upto))
+            done[lane] = upto
+        if pieces:
+            commit(writer, store, *pieces)
+
+
+@pytest.mark.parametrize(
+    ("at", "after"), [(at, after) for at in range(4) for after in (True, False)]
+)
+def test_a_move_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
+) -> None:
+    """Wherever a commit that moves a document is cut off, it is in one table at most."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x", "1")]))
+    moved = outcomes([document("a", "docs_y", "2")], 1)
+    # Of the new name, of the new table, of the deletion, of the row.
+    with Scissors(monkeypatch, at, after=after), pytest.raises(Cut):
+        commit(writer, store, moved)
+    check_alone(store)
+    writer = opened(store)
+    check_alone(store)
+    commit(writer, store, moved)
+    assert without_empty(held(store)) == {"docs_y": {"a": "2"}}
+    commit(writer, store, outcomes([tombstone("a")], 2))
+    assert without_empty(held(store)) == {}
+
+
+def test_what_the_directory_lacks_is_deleted_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row written just before the end of a writer is found by a deletion in the next commit."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("other", "docs_x")]))
+    rows = [document("a", "docs_x"), tombstone("a")]
+    # docs_x is written, the directory is not.
+    with Scissors(monkeypatch, 1, after=False), pytest.raises(Cut):
+        commit(writer, store, outcomes(rows[:1], 1))
+    assert "a" in held(store)["docs_x"]
+    writer = opened(store)
+    commit(writer, store, outcomes(rows, 1))  # of which the deletion wins
+    assert held(store) == {"docs_x": {"other": "some text"}}
+
+
+def test_no_more_tables_than_allowed(tmp_path: Path) -> None:
+    """One table too many ends the writer before anything of the commit is written."""
+    store = routed_in(tmp_path, max_tables=2)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x"), document("b", "docs_y")]))
+    with pytest.raises(SinkError, match=r"table\.max_tables: 2: docs_z would be one more"):
+        commit(writer, store, outcomes([document("a", "docs_z"), document("b", "docs_x")], 2))
+    assert held(store) == {"docs_x": {"a": "some text"}, "docs_y": {"b": "some text"}}
+    assert store.progress([LANE.key]) == {LANE.key: 2}
+
+
+def test_refuses_a_table_that_is_not_its_own(tmp_path: Path) -> None:
+    """A table that the directory does not know is left alone, and named."""
+    store = routed_in(tmp_path)
+    store.table("docs_x").ensure()
+    writer = opened(store)
+    with pytest.raises(SinkError, match=r"table\.name: docs_x: is there already, and _headrace_"):
+        commit(writer, store, outcomes([document("a", "docs_x")]))
+
+
+def test_a_table_that_is_gone_is_read_again(tmp_path: Path) -> None:
+    """Its documents are forgotten and all lanes begin anew; the other tables stay as they are."""
+    store = routed_in(tmp_path)
+    rows = [document("a", "docs_x"), document("b", "docs_y"), document("a", "docs_y", "moved")]
+    rows += [document("c", "docs_x"), document("d", "docs_x"), tombstone("d")]
+    whole = outcomes(rows)
+    commit(opened(store), store, whole)
+    shutil.rmtree(store.table("docs_x").path)
+    with pytest.raises(WriterLostError, match=r"docs_x: gone from .* with 1 documents"):
+        opened(store)
+    assert store.progress([LANE.key]) == {}
+    writer = opened(store)
+    assert writer.fence.progress == {}
+    for first in range(len(rows)):
+        commit(writer, store, whole.slice(first, first + 1))
+    assert held(store) == {"docs_x": {"c": "some text"}, "docs_y": {"a": "moved", "b": "some text"}}
+
+
+@pytest.mark.parametrize(
+    ("at", "after"), [(at, after) for at in range(3) for after in (True, False)]
+)
+def test_forgetting_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
+) -> None:
+    """Wherever the writer that finds a table gone is ended, its documents are read again."""
+    store = routed_in(tmp_path)
+    whole = outcomes([document("a", "docs_x"), document("b", "docs_y")])
+    commit(opened(store), store, whole)
+    shutil.rmtree(store.table("docs_x").path)
+    with Scissors(monkeypatch, at, after=after), pytest.raises((Cut, WriterLostError)):
+        opened(store)
+    for _ in range(2):
+        try:
+            writer = opened(store)
+            break
+        except WriterLostError:
+            continue
+    assert writer.fence.progress == {}
+    commit(writer, store, whole)
+    assert held(store) == {"docs_x": {"a": "some text"}, "docs_y": {"b": "some text"}}
+
+
+def test_an_empty_table_that_is_gone_is_let_go(tmp_path: Path) -> None:
+    """To delete the table of a tenant who has left costs nothing, and makes room."""
+    store = routed_in(tmp_path, max_tables=1)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x"), tombstone("a")]))
+    commit(writer, store, outcomes([document("a", "docs_x")], 2))
+    commit(writer, store, outcomes([tombstone("a")], 3))
+    shutil.rmtree(store.table("docs_x").path)
+    writer = opened(store)
+    assert store.progress([LANE.key]) == {LANE.key: 4}
+    commit(writer, store, outcomes([document("a", "docs_y")], 4))
+    assert held(store) == {"docs_y": {"a": "some text"}}
+
+
+def test_refuses_a_table_from_a_backup(tmp_path: Path) -> None:
+    """A table that is older than the directory would lack documents for ever: it is refused."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x")]))
+    shutil.copytree(store.table("docs_x").path, tmp_path / "backup")
+    commit(writer, store, outcomes([document("b", "docs_x")], 1))
+    shutil.rmtree(store.table("docs_x").path)
+    shutil.copytree(tmp_path / "backup", store.table("docs_x").path)
+    with pytest.raises(SinkError, match=r"docs_x: is older than _headrace_.*, as from a backup"):
+        opened(store)
+
+
+def test_a_directory_from_an_older_moment_is_no_loss(tmp_path: Path) -> None:
+    """Of tables that are younger than the directory, it takes in what it lacks."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    commit(writer, store, outcomes([document("a", "docs_x")]))
+    shutil.copytree(store.directory.path, tmp_path / "backup")
+    rows = [document("b", "docs_x"), tombstone("a"), tombstone("b")]
+    commit(writer, store, outcomes(rows[:2], 1))
+    shutil.rmtree(store.directory.path)
+    shutil.copytree(tmp_path / "backup", store.directory.path)
+    writer = opened(store)
+    assert writer.fence.progress == {LANE.key: 1}
+    commit(writer, store, outcomes(rows, 1))
+    assert held(store) == {"docs_x": {}}
+
+
+def test_a_second_writer_ends_the_first(tmp_path: Path) -> None:
+    """The one that came first can commit to no table and not move progress."""
+    store = routed_in(tmp_path)
+    first = opened(store)
+    commit(first, store, outcomes([document("a", "docs_x")]))
+    second = opened(store)
+    with pytest.raises(SinkError, match="a second copy of this flow writes it"):
+        commit(first, store, outcomes([document("b", "docs_x")], 1))
+    with pytest.raises(SinkError, match="a second copy of this flow writes it"):
+        first.idle()
+    commit(second, store, outcomes([document("b", "docs_x")], 1))
+    assert held(store) == {"docs_x": {"a": "some text", "b": "some text"}}
+
+
+def test_a_second_writer_sees_what_the_first_has_just_written(tmp_path: Path) -> None:
+    """What the first has brought into a table before the second took that over is not lost."""
+    store = routed_in(tmp_path)
+    first = opened(store)
+    commit(first, store, outcomes([document("other", "docs_x")]))
+    with pytest.MonkeyPatch.context() as patch:
+        merge = TableWriter._try_merge
+        seconds: list[RoutedWriter] = []
+
+        def merge_late(writer: TableWriter, rows: Any, fence: Any) -> bool:
+            done = merge(writer, rows, fence)
+            if not seconds:
+                patch.setattr(TableWriter, "_try_merge", merge)
+                seconds.append(opened(store))
+            return done
+
+        patch.setattr(TableWriter, "_try_merge", merge_late)
+        with pytest.raises(SinkError, match="a second copy"):
+            commit(first, store, outcomes([document("a", "docs_x")], 1))
+    commit(seconds[0], store, outcomes([document("a", "docs_x"), tombstone("a")], 1))
+    assert held(store) == {"docs_x": {"other": "some text"}}
+
+
+def test_rows_are_looked_up_in_their_tables(tmp_path: Path) -> None:
+    """A patch finds its document's row, and a longer text the vectors of its chunks, anywhere."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    rows = [document("a", "docs_x", "1"), document("b", "docs_y", "2"), document("c", "docs_y")]
+    commit(writer, store, outcomes([*rows, tombstone("c")]))
+    found = store.lookup(["a", "b", "c", "d"])
+    assert {identity: row.text for identity, row in found.items()} == {"a": "1", "b": "2"}
+    assert store.vectors(["a", "b"]) == {}  # no hashes were told
+
+
+def test_tables_are_kept_up(tmp_path: Path) -> None:
+    """Each table gets its indexes and loses old tombstones, in turn."""
+    store = routed_in(tmp_path)
+    writer = opened(store, Upkeep(1 << 40, 1e9, text_index=True))
+    names = [f"docs_{number}" for number in range(12)]
+    rows = [document(f"d{number}", name) for number, name in enumerate(names)]
+    commit(writer, store, outcomes(rows))
+
+    def indexed() -> bool:
+        writer.idle()
+        return all(store.table(name).open().describe_indices() for name in names)
+
+    until(indexed)
+    assert len(writer.index_builds()) == len(names)
