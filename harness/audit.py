@@ -18,7 +18,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from clients.kafka import KafkaConfig
-from harness.workload import EXPECT, Topics
+from harness.workload import EXPECT, TENANTS, Topics
 from headrace.v1.embedding_pb2 import Embedding
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def audit(
         servers: The broker.
         topics: The flow's topics.
         group: The flow's `kafka.application_id`.
-        table: The table's URI and name.
+        table: The table's URI and name; `harness.workload.TENANTS` for several.
         expected: Gives records without the header `expect` their outcome.
     """
     given = expected(given_records(servers, topics.source))
@@ -326,9 +326,11 @@ def _compare_table(
     rows = _rows(table)
     alive = [row for row in rows if not row["deleted"]]
     report.table_rows = len(alive)
-    for identity, times in Counter(row["id"] for row in rows if not row["chunk"]).items():
+    firsts = [(row["id"], row.get("table")) for row in rows if not row["chunk"]]
+    living = [(row["id"], "all tables") for row in alive if not row["chunk"]]
+    for (identity, where), times in [*Counter(firsts).items(), *Counter(living).items()]:
         if times > 1:
-            report.table_faults.append(f"{identity}: {times} rows")
+            report.table_faults.append(f"{identity}: {times} rows in {where or 'the table'}")
     found = {row["id"]: row for row in alive}
     for identity in wanted.keys() ^ found.keys():
         kind = "missing" if identity in wanted else "should be deleted"
@@ -387,6 +389,8 @@ def _row_faults(wanted: _State, row: Mapping[str, Any], vector: np.ndarray | Non
     _, partition, offset = wanted.place
     if (row["source_partition"], row["source_offset"]) != (partition, offset):
         yield f"offset {row['source_offset']} instead of {wanted.place}"
+    if "table" in row and row["table"] != TENANTS.partition("{")[0] + wanted.metadata["tenant"]:
+        yield f"is in {row['table']}, and should be in that of {wanted.metadata['tenant']}"
     if vector is None or _cosine(row["vector"], vector) < SAME_VECTOR:
         yield "vector unlike the topic's"
 
@@ -397,9 +401,18 @@ def _cosine(one: Sequence[float], other: np.ndarray) -> float:
 
 
 def _rows(table: tuple[str, str]) -> list[dict[str, Any]]:
+    """The rows of a table; or of all that a template has made, each with the name of its own."""
     uri, name = table
-    opened = lancedb.connect(uri, read_consistency_interval=timedelta(0)).open_table(name)
-    found = opened.to_lance().to_table(filter="id IS NOT NULL")
+    database = lancedb.connect(uri, read_consistency_interval=timedelta(0))
+    if name != TENANTS:
+        return _rows_of(database, name)
+    prefix = TENANTS.partition("{")[0]
+    names = [one for one in database.list_tables().tables if one.startswith(prefix)]
+    return [{**row, "table": one} for one in names for row in _rows_of(database, one)]
+
+
+def _rows_of(database: lancedb.DBConnection, name: str) -> list[dict[str, Any]]:
+    found = database.open_table(name).to_lance().to_table(filter="id IS NOT NULL")
     return list(found.to_pylist())
 
 

@@ -18,7 +18,8 @@ import structlog
 from harness.audit import Reader, Report, audit, committed_offsets
 from harness.flow import Flow, Supervised
 from harness.process import ROOT, HarnessError
-from harness.workload import Topics, Workload, make_topics, produce
+from harness.workload import TENANTS, Topics, Workload, make_topics, produce
+from operators.routing import directory_name
 from sinks.schema import TableSchema
 from sinks.store import TableStore
 
@@ -90,6 +91,7 @@ class Trial:
         source: The source topic; one named for the trial unless given.
         older: The commit whose flow takes turns with this one's, where versions do.
         code: The checkout whose flow runs.
+        tenants: How many tables the documents are in; 0 where there is one.
     """
 
     broker: Broker | Cluster
@@ -109,6 +111,7 @@ class Trial:
     source: str = ""
     older: str = "HEAD^"
     code: Path = ROOT
+    tenants: int = 0
 
     def __post_init__(self) -> None:
         self.uri = self.uri or str(self.folder / "lancedb")
@@ -127,7 +130,13 @@ class Trial:
     def environment(self) -> dict[str, str]:
         """The flow's settings."""
         servers = self.broker.bootstrap_servers
-        return self.topics.environment(servers, self.name, self.uri) | dict(self.settings)
+        table = {"HEADRACE_TABLE__NAME": self.table}
+        return self.topics.environment(servers, self.name, self.uri) | table | dict(self.settings)
+
+    @property
+    def table(self) -> str:
+        """What the table is called, or what makes the names of several."""
+        return TENANTS if self.tenants else "documents"
 
     @property
     def recovery(self) -> Path:
@@ -262,7 +271,7 @@ class Trial:
             self.broker.bootstrap_servers,
             self.topics,
             self.name,
-            (self.uri, "documents"),
+            (self.uri, self.table),
             self.expected,
         )
         seconds = time.monotonic() - self._started
@@ -346,7 +355,7 @@ class Trial:
         produce(
             self.broker.bootstrap_servers,
             self.topics.source,
-            Workload(self.texts, self.keys, self.seed),
+            Workload(self.texts, self.keys, self.seed, self.tenants),
             self.records,
             abort_share=0.3,
             on_chunk=lambda done: self.pace(started, done),
@@ -366,7 +375,8 @@ class Trial:
         return committed_offsets(self.broker.bootstrap_servers, self.topics, self.name)
 
     def _table_total(self) -> int:
-        store = TableStore(self.uri, "documents", TableSchema(1), "", "")
+        name = directory_name(self.table) if self.tenants else self.table
+        store = TableStore(self.uri, name, TableSchema(1), "", "")
         if not store.exists():
             return 0
         return sum(store.fence(store.open()).progress.values())

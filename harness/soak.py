@@ -90,6 +90,22 @@ def copies(trial: Trial) -> TrialResult:
         return trial.finish()
 
 
+def tenants(trial: Trial) -> TrialResult:
+    """Documents in 20 tables, moving among them: 20 kills, of the writer alone, a second copy."""
+    trial.tenants = 20
+    with trial:
+        for number in range(KILLS):
+            if number % 10 == 7:
+                trial.start_second_copy()
+            elif number % 3 == 0:
+                trial.kill_between_commits("table" if number % 2 else "topic")
+            elif number % 3 == 1:
+                trial.kill_writer()
+            else:
+                trial.kill_at_random()
+        return trial.finish()
+
+
 def server(trial: Trial) -> WebReport:
     """The HTTP ingest killed 20 times under load, its events embedded by a flow."""
     return kill_servers(trial.broker, trial.folder, trial.texts, KILLS, EVENTS)
@@ -109,6 +125,7 @@ SCENARIOS: Final[dict[str, Callable[[Trial], TrialResult | WebReport]]] = {
     "processes": processes,
     "broker": broker,
     "copies": copies,
+    "tenants": tenants,
     "server": server,
     "control": control,
 }

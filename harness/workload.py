@@ -20,11 +20,19 @@ from confluent_kafka.cimpl import NewTopic
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Topics", "Workload", "make_topics", "produce"]
+__all__ = ["TENANTS", "Topics", "Workload", "make_topics", "produce"]
 
 EXPECT: Final = "expect"
 NEVER: Final = "never"
 PATIENCE_S: Final = 60.0
+
+TENANTS: Final = "docs_{/metadata/tenant}"
+"""What names the table of each document, where there are several."""
+
+MOVED: Final = 0.2
+NAMELESS: Final = 0.22
+"""Of the draws from .2 on, which are documents: up to which the name of its table can be none."""
+
 
 _BAD: Final[Sequence[tuple[str, bytes | None, bytes]]] = (
     ("missing_key", None, b'{"text": "no key"}'),
@@ -89,10 +97,13 @@ class Workload:
         texts: What documents say; a record's version is in its metadata.
         keys: How many documents there are.
         seed: Of the random choices.
+        tenants: How many tables the documents are in: each names its own in its metadata, now and
+            then another one than before. 0 where there is one table.
     """
 
-    def __init__(self, texts: Sequence[str], keys: int, seed: int) -> None:
+    def __init__(self, texts: Sequence[str], keys: int, seed: int, tenants: int = 0) -> None:
         self._texts = texts
+        self._tenants = tenants
         self._keys = keys
         self._random = random.Random(seed)  # noqa: S311 - reproducible, not secret
         self._alive: set[str] = set()
@@ -106,7 +117,8 @@ class Workload:
 
     def _next(self) -> Record:
         draw = self._random.random()
-        identity = f"doc-{self._random.randrange(self._keys)}"
+        number = self._random.randrange(self._keys)
+        identity = f"doc-{number}"
         if draw < 0.02:
             # Large ones are rare, or they are all that the broker does.
             last = len(_BAD) if draw < 0.0002 else len(_BAD) - 1
@@ -115,13 +127,24 @@ class Workload:
         if draw < 0.10:
             self._alive.discard(identity)
             return Record(identity.encode(), None, "tombstone")
-        fields: dict[str, object] = {"metadata": {"version": self._version}}
+        metadata: dict[str, object] = {"version": self._version}
+        fields: dict[str, object] = {"metadata": metadata}
+        if self._tenants:
+            metadata["tenant"] = self._tenant(number)
         if draw < 0.20:
             expect = "embedding" if identity in self._alive else "no_text"
             return Record(identity.encode(), json.dumps(fields).encode(), expect)
-        self._alive.add(identity)
         fields["text"] = self._random.choice(self._texts)
+        if self._tenants and draw < NAMELESS:
+            metadata["tenant"] = "../etc"
+            return Record(identity.encode(), json.dumps(fields).encode(), "bad_schema")
+        self._alive.add(identity)
         return Record(identity.encode(), json.dumps(fields).encode(), "embedding")
+
+    def _tenant(self, number: int) -> str:
+        """Mostly that of the document, and in one record of five any."""
+        moves = self._random.random() < MOVED
+        return f"t{self._random.randrange(self._tenants) if moves else number % self._tenants}"
 
 
 def produce(
