@@ -18,18 +18,18 @@ import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from itertools import chain, starmap
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 import structlog
 
-from operators.records import Lane
 from operators.routing import TABLE
 from sinks.directory import COLUMN, entries, shares
-from sinks.errors import SinkError, WriterLostError
+from sinks.errors import SinkError
+from sinks.repair import Repair, known
 from sinks.schema import one_of
-from sinks.store import LOST, shared_caches
+from sinks.store import shared_caches
 from sinks.writer import TableWriter
 
 if TYPE_CHECKING:
@@ -65,8 +65,8 @@ class RoutedWriter:
         max_chunks: The most rows a document can have.
 
     Raises:
-        SinkError: A table can't be opened, holds a key twice, or is older than the directory.
-        WriterLostError: A table is gone whose documents are to be read again, from a new start on.
+        SinkError: A table can't be opened, or holds a key twice.
+        WriterLostError: A table is gone or from a backup; see `sinks.repair`.
     """
 
     def __init__(self, store: RoutedStore, upkeep: Upkeep, max_chunks: int) -> None:
@@ -81,7 +81,7 @@ class RoutedWriter:
         self._tables: dict[str, TableWriter] = {}
         self._due: deque[str] = deque()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="table")
-        self._forget_lost()
+        Repair(store, self._directory, self._opened).run()
         self._take_over()
 
     @property
@@ -151,9 +151,11 @@ class RoutedWriter:
 
     def _held(self, rows: pa.Table) -> pa.Table:
         """The directory's rows of some documents."""
-        names = self._store.directory.schema.arrow.names
+        names = ["id", COLUMN, *self._store.schema.stamp_columns]
         ids = set(rows.column("id").to_pylist())
-        return self._directory.rows_of(one_of(ids), names) if ids else self._nothing
+        if not ids:
+            return self._nothing.select(names)
+        return self._directory.rows_of(one_of(ids), names)
 
     def _directory_rows(self, heads: pa.Table, tables: Sequence[str | None]) -> pa.Table:
         return self._store.directory_schema.written(heads, tables)
@@ -217,20 +219,12 @@ class RoutedWriter:
             noted: The sequence that the directory has of it.
 
         Raises:
-            SinkError: It can't be opened, or is older than the directory.
+            SinkError: It can't be opened.
         """
         store = self._store.table(name, self._session)
         if not noted:
             store.ensure()  # maybe its name was all that was written
-        writer = TableWriter(store, self._upkeep, self._max_chunks)
-        # To take it over was one commit.
-        if writer.fence.sequence - 1 < noted:
-            raise SinkError(
-                f"table.name: {name}: is older than {self._store.directory.name}, as from a "
-                "backup: delete it to have it made anew from the topic, or restore all tables of "
-                f"{self._store.name} as they were together"
-            )
-        return writer
+        return TableWriter(store, self._upkeep, self._max_chunks)
 
     def _take_over(self) -> None:
         """Take all tables over, and note what the writer before this one has not noted."""
@@ -238,6 +232,7 @@ class RoutedWriter:
         opened = self._pool.map(self._opened, noted, noted.values())
         self._tables = dict(zip(noted, opened, strict=True))
         for name, writer in self._tables.items():
+            # To take it over was one commit.
             if writer.fence.sequence - 1 > noted[name]:
                 self._note(name, writer)
         if self._tables:
@@ -246,55 +241,12 @@ class RoutedWriter:
     def _note(self, name: str, writer: TableWriter) -> None:
         """Note the documents of a table that were put there after the directory was written."""
         columns = ["id", "embedded_at", *self._store.schema.stamp_columns, "key"]
-        younger = f"NOT deleted AND chunk = 0 AND NOT ({self._known})"
+        below = known(self.fence.progress, several=self._store.schema.several_topics)
+        younger = f"NOT deleted AND chunk = 0 AND NOT ({below})"
         heads = writer.rows_of(younger, columns)
         if len(heads):
             log.info("rows noted", stage="table", table=name, rows=len(heads))
             self._directory.commit(self._directory_rows(heads, [name] * len(heads)), {})
-
-    @property
-    def _known(self) -> str:
-        """The condition that a row is of a record below the directory's progress."""
-        lanes = [(Lane.parse(key), offset) for key, offset in self.fence.progress.items()]
-        return " OR ".join(starmap(self._below, lanes)) or "false"
-
-    def _below(self, lane: Lane, offset: int) -> str:
-        below = f"source_partition = {lane.partition} AND source_offset < {offset}"
-        if self._store.schema.several_topics:
-            below += f" AND source_topic = '{lane.topic}'"
-        return f"({below})"
-
-    def _forget_lost(self) -> None:
-        """Let the documents of tables that are gone be read again.
-
-        First it is noted that they are to be, so that a writer that is ended in between does not
-        take them for forgotten.
-
-        Raises:
-            WriterLostError: There are such documents; the flow's next start reads them.
-        """
-        noted = self.fence.tables or {}
-        lost = [name for name in noted if self._is_lost(name, noted[name])]
-        if not lost:
-            return
-        quoted = ", ".join(f"'{name}'" for name in lost)
-        theirs = f"{COLUMN} IN ({quoted})"
-        documents = len(self._directory.rows_of(f"{theirs} AND NOT deleted", ["key"]))
-        again = bool(documents) or LOST in noted.values()
-        kept = {name: sequence for name, sequence in noted.items() if name not in lost}
-        if again:
-            marked = {**kept, **dict.fromkeys(lost, LOST)}
-            self._directory.commit(self._nothing, {}, tables=marked, anew=True)
-            self._directory.remove(theirs)
-        self._directory.commit(self._nothing, {}, tables=kept)
-        if again:
-            raise WriterLostError(
-                f"table.name: {', '.join(lost)}: gone from {self._store.uri}, with {documents} "
-                "documents; they are read again from the topic: start again to go on"
-            )
-
-    def _is_lost(self, name: str, sequence: int) -> bool:
-        return sequence == LOST or (sequence > 0 and self._store.table(name).is_gone())
 
     def _sequences(self) -> dict[str, int]:
         """What the directory is to know of each table."""

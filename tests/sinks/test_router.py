@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -314,7 +315,7 @@ def test_a_table_that_is_gone_is_read_again(tmp_path: Path) -> None:
     whole = outcomes(rows)
     commit(opened(store), store, whole)
     shutil.rmtree(store.table("docs_x").path)
-    with pytest.raises(WriterLostError, match=r"docs_x: gone from .* with 1 documents"):
+    with pytest.raises(WriterLostError, match=r"docs_x: gone from .* is read again"):
         opened(store)
     assert store.progress([LANE.key]) == {}
     writer = opened(store)
@@ -362,17 +363,81 @@ def test_an_empty_table_that_is_gone_is_let_go(tmp_path: Path) -> None:
     assert held(store) == {"docs_y": {"a": "some text"}}
 
 
-def test_refuses_a_table_from_a_backup(tmp_path: Path) -> None:
-    """A table that is older than the directory would lack documents for ever: it is refused."""
+@pytest.mark.parametrize(
+    ("at", "after"), [(at, after) for at in range(4) for after in (True, False)]
+)
+def test_a_table_from_a_backup_is_brought_up_to_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
+) -> None:
+    """It gets what it lacks from the topic, and loses what has left it or was deleted since.
+
+    So it is wherever the writer that mends it is cut off.
+    """
     store = routed_in(tmp_path)
     writer = opened(store)
-    commit(writer, store, outcomes([document("a", "docs_x")]))
+    early = [document(name, "docs_x") for name in ("kept", "moves", "goes", "stays")]
+    late = [document("moves", "docs_y"), tombstone("goes"), document("new", "docs_x")]
+    late += [document("kept", "docs_x", "changed")]
+    commit(writer, store, outcomes(early))
     shutil.copytree(store.table("docs_x").path, tmp_path / "backup")
-    commit(writer, store, outcomes([document("b", "docs_x")], 1))
+    commit(writer, store, outcomes(late, 4))
+    wanted = held(store)
     shutil.rmtree(store.table("docs_x").path)
     shutil.copytree(tmp_path / "backup", store.table("docs_x").path)
-    with pytest.raises(SinkError, match=r"docs_x: is older than _headrace_.*, as from a backup"):
+    with Scissors(monkeypatch, at, after=after), pytest.raises((Cut, WriterLostError)):
         opened(store)
+    with suppress(WriterLostError):
+        opened(store)
+    check_alone(store)
+    writer = opened(store)
+    assert writer.fence.progress == {LANE.key: 4}
+    commit(writer, store, outcomes(late, 4))
+    assert held(store) == wanted
+    # What it has from before is still known to be there.
+    commit(writer, store, outcomes([tombstone("stays"), document("new", "docs_y")], 8))
+    assert held(store) == {
+        "docs_x": {"kept": "changed"},
+        "docs_y": {"moves": "some text", "new": "some text"},
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(changes=CHANGES, apart=st.booleans(), data=st.data())
+def test_any_table_lost_or_restored(
+    tmp_path_factory: pytest.TempPathFactory,
+    changes: list[tuple[str, str | None, int]],
+    apart: bool,
+    data: st.DataObject,
+) -> None:
+    """Whichever tables are deleted or put back to an earlier moment, the end is as replayed.
+
+    So it is wherever the writer that mends them is cut off.
+    """
+    folder = tmp_path_factory.mktemp("tables")
+    store = routed_in(folder / "now")
+    wholes = lanes_of(changes, apart=apart)
+    cuts = [data.draw(st.integers(0, len(whole)), label="backup") for whole in wholes]
+    bring_on(store, [whole.slice(0, cut) for whole, cut in zip(wholes, cuts, strict=True)], data)
+    shutil.copytree(folder / "now", folder / "backup")
+    bring_on(store, wholes, data)
+    for name in list(store.tables()):
+        match data.draw(st.sampled_from(["stays", "goes", "from backup"]), label=name):
+            case "goes":
+                shutil.rmtree(store.table(name).path)
+            case "from backup":
+                shutil.rmtree(store.table(name).path)
+                if (folder / "backup" / f"{name}.lance").exists():
+                    shutil.copytree(folder / "backup" / f"{name}.lance", store.table(name).path)
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in range(data.draw(st.integers(0, 2), label="cuts")):
+            cut, after = data.draw(st.integers(0, 6)), data.draw(st.booleans())
+            with Scissors(patch, cut, after=after), suppress(Cut, WriterLostError):
+                opened(store)
+    with suppress(WriterLostError):
+        opened(store)
+    bring_on(store, wholes, data)
+    check_alone(store)
+    assert without_empty(held(store)) == replayed(changes, apart=apart)
 
 
 def test_a_directory_from_an_older_moment_is_no_loss(tmp_path: Path) -> None:
