@@ -114,7 +114,7 @@ def _pipeline(
     with nullcontext() if registry is None else closing(registry):
         if registry is not None:
             yield from _schemas(registry, settings, topics)
-        if reached and flow == "embed" and settings.source.mapped:
+        if reached and flow == "embed" and (settings.source.mapped or settings.table.routed):
             yield _records(kafka, settings, registry, topics)
     yield model
     if encoder is None:
@@ -225,7 +225,7 @@ def _schema(registry: Registry, settings: Settings, name: str, topic: str) -> It
 def _records(
     kafka: KafkaConfig, settings: Settings, registry: Registry | None, topics: Topics
 ) -> Item:
-    """Whether the newest records of the source are what the mapping says."""
+    """Whether the newest records of the source are what the settings say."""
     try:
         found = kafka.partitions({topic for _, topic in topics.sources})
         lanes = [Lane(topic, one) for topic in sorted(found) for one in found[topic]]
@@ -233,7 +233,8 @@ def _records(
     except HeadraceError as error:
         return Item("records", "problem", str(error))
     if not fit.records:
-        return Item("records", "warning", "there are none yet to try source.text on")
+        tried = "source.text" if settings.source.mapped else "table.name"
+        return Item("records", "warning", f"there are none yet to try {tried} on")
     state: State = "problem" if fit.none_fits else "warning" if fit.fault else "ok"
     return Item("records", state, str(fit))
 
@@ -272,13 +273,23 @@ def _table(store: TableStore | RoutedStore) -> Item:
             rows = store.count()
             told = f"{rows:,} row{'s' * (rows != 1)} in {store.uri}"
             if isinstance(store, RoutedStore):
-                told = f"{len(store.tables())} of {store.max_tables} tables, {told}"
+                return _several(store, name, told, change)
             return Item(name, "ok", f"{told}; {change}" if change else told)
         if store.is_local:
             _probe(store.uri)
     except HeadraceError as error:
         return Item(name, "problem", str(error))
     return Item(name, "ok", f"not there yet; the flow will make it in {store.uri}")
+
+
+def _several(store: RoutedStore, name: str, told: str, change: str) -> Item:
+    """What was found of several tables that fit."""
+    number, most = len(store.tables()), store.max_tables
+    told = f"{number:,} of {most:,} tables, {told}"
+    told += f"; {change}" * bool(change)
+    if number < most:
+        return Item(name, "ok", told)
+    return Item(name, "warning", f"{told}; one more ends the flow: set a higher table.max_tables")
 
 
 def _probe(uri: str) -> None:

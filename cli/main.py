@@ -326,6 +326,13 @@ def search(
             "--filter", help="""What they must meet, such as "price < 20".""", metavar="SQL"
         ),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            help="Which table, where table.name is a template. [default: table.name]",
+            metavar="NAME",
+        ),
+    ] = None,
     pipeline: Pipeline = None,
     as_json: AsJson = False,
 ) -> None:
@@ -333,7 +340,7 @@ def search(
     from cli.search import search as search_table
     from cli.search import show
 
-    show(search_table(_one(pipeline), words, k, where), as_json=as_json)
+    show(search_table(_one(pipeline), words, k, where, table), as_json=as_json)
 
 
 @app.command("token")
@@ -453,10 +460,12 @@ def migrate(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     asked = [name for name, (given, _) in others.items() if given]
     if len(asked) > 1 or (asked and (model, max_tokens, origin) != (None, None, None)):
         raise UsageError(f"migrate: {asked[0]}: goes alone")
+    settings = _one(pipeline)
+    command.check_single(settings)
     if asked:
-        command.show(others[asked[0]][1](_one(pipeline)), as_json=as_json)
+        command.show(others[asked[0]][1](settings), as_json=as_json)
         return
-    for told in command.migrate(_one(pipeline), model, max_tokens, command.origin_of(origin)):
+    for told in command.migrate(settings, model, max_tokens, command.origin_of(origin)):
         command.show(told, as_json=as_json)
 
 

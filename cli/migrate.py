@@ -45,7 +45,16 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from sinks.aliases import Target
 
-__all__ = ["abandon", "drop_old", "migrate", "origin_of", "rollback", "show", "status"]
+__all__ = [
+    "abandon",
+    "check_single",
+    "drop_old",
+    "migrate",
+    "origin_of",
+    "rollback",
+    "show",
+    "status",
+]
 
 Origin = Literal["table", "topic"]
 Phase = Literal["none", "seeding", "following", "switched"]
@@ -83,6 +92,21 @@ class Told:
     rows: int | None = None
     behind: int | None = None
     pipeline: str = ""
+
+
+def check_single(settings: Settings) -> None:
+    """Refuse a template: an alias stands for one table.
+
+    Raises:
+        UsageError: Each record names its table.
+    """
+    if settings.table.routed:
+        raise UsageError(
+            f"table.name: {settings.table.name}: headrace migrate changes one table, not those of "
+            "a template; run a second flow beside this one, with the new model.name, and another "
+            "kafka.application_id, embeddings.topic, dead_letters.topic and table.name, which "
+            "begins unlike this one; let readers go over, then delete the old tables"
+        )
 
 
 def migrate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -11,9 +12,11 @@ import pyarrow.compute as pc
 
 from cli.broker import connect, records
 from cli.output import ago, emit, say, show_table
-from flows.access import current, embedding_topics, reading_store
+from flows.access import current, embedding_topics, reading_store, routed_tables
 from flows.frame import lanes_of
 from headrace.errors import UsageError
+from sinks.errors import SinkError
+from sinks.store import shared_caches
 from sources.lane import LaneReader
 
 if TYPE_CHECKING:
@@ -25,11 +28,19 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
     from operators.records import Lane
+    from sinks.routed import RoutedStore
+    from sinks.store import Fence, TableStore
 
 __all__ = ["Status", "show", "status"]
 
-OPTIONAL: Final = ("snapshot", "pipeline")
+OPTIONAL: Final = ("snapshot", "pipeline", "tables", "max_tables")
 """What JSON has only where it is there."""
+
+SHOWN_TABLES: Final = 20
+"""How many of several tables are shown to people, the largest first."""
+
+AT_ONCE: Final = 8
+"""How many of several tables are read at a time: Lance works without the interpreter's lock."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +70,11 @@ class Partition:
 
 @dataclass(frozen=True)
 class Table:
-    """What the table holds.
+    """What the table holds, or several together.
 
     Attributes:
         uri: Where it is.
-        name: Its name.
+        name: Its name, or the template of theirs.
         rows: Rows of documents, one for each chunk.
         tombstones: Rows of deleted documents.
         newest: When the newest row was embedded.
@@ -80,6 +91,26 @@ class Table:
     age_s: float | None
     model: str
     fingerprint: str
+
+
+@dataclass(frozen=True)
+class RoutedTable:
+    """What one of several tables holds.
+
+    Attributes:
+        name: Its name.
+        rows: Rows of documents, one for each chunk; None where the table is not there: it is just
+            made, or was deleted.
+        tombstones: Rows of deleted documents; None as well.
+        newest: When the newest row was embedded.
+        age_s: How long ago that was.
+    """
+
+    name: str
+    rows: int | None = None
+    tombstones: int | None = None
+    newest: str | None = None
+    age_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -102,6 +133,8 @@ class Status:
         table: None while there is no table.
         snapshot: None where no recovery folder is named.
         pipeline: Whose it is; None where there are no pipelines.
+        tables: Each table by its name, where records name theirs; None where there is one.
+        max_tables: How many of them there may be.
     """
 
     application_id: str
@@ -110,6 +143,17 @@ class Status:
     table: Table | None = None
     snapshot: Snapshot | None = None
     pipeline: str | None = None
+    tables: list[RoutedTable] | None = None
+    max_tables: int | None = None
+
+
+@dataclass(frozen=True)
+class _Outputs:
+    """What is told of the tables: the progress by lane, their sum, and each where several."""
+
+    progress: Mapping[str, int] = field(default_factory=dict)
+    table: Table | None = None
+    tables: list[RoutedTable] | None = None
 
 
 def status(settings: Settings, recovery: Path | None) -> Status:
@@ -127,18 +171,30 @@ def status(settings: Settings, recovery: Path | None) -> Status:
     settings = current(settings)
     kafka = connect(settings)
     lanes = lanes_of(kafka, embedding_topics(settings))
-    progress, table = _table(settings)
-    partitions = [_partition(kafka, lane, progress.get(lane.key)) for lane in lanes]
-    lag = sum(partition.lag for partition in partitions)
-    group, name = settings.kafka.application_id, settings.name or None
-    return Status(group, lag, partitions, table, snapshot, name)
+    routed = settings.table.routed
+    outputs = _routed(settings) if routed else _table(settings)
+    partitions = [_partition(kafka, lane, outputs.progress.get(lane.key)) for lane in lanes]
+    return Status(
+        settings.kafka.application_id,
+        sum(partition.lag for partition in partitions),
+        partitions,
+        outputs.table,
+        snapshot,
+        settings.name or None,
+        outputs.tables,
+        settings.table.max_tables if routed else None,
+    )
 
 
 def show(found: Sequence[Status], *, as_json: bool) -> None:
     """Print that of each pipeline; as JSON a list of them where there are several."""
     if as_json:
         told = [
-            {name: value for name, value in asdict(one).items() if name not in OPTIONAL or value}
+            {
+                name: value
+                for name, value in asdict(one).items()
+                if name not in OPTIONAL or value is not None
+            }
             for one in found
         ]
         emit(told if len(told) > 1 else told[0])
@@ -156,6 +212,22 @@ def _show(told: Status) -> None:
     )
     for name, value in _lines(told).items():
         say(f"{name:<9} {value}")
+    if told.tables:
+        _show_tables(told.tables)
+
+
+def _show_tables(tables: Sequence[RoutedTable]) -> None:
+    """Print the largest of several tables."""
+    largest = sorted(tables, key=lambda one: (-(one.rows or 0), one.name))
+    show_table(
+        ("table", "rows", "tombstones", "newest row ago"),
+        [
+            (one.name, one.rows, one.tombstones, None if one.age_s is None else ago(one.age_s))
+            for one in largest[:SHOWN_TABLES]
+        ],
+    )
+    if len(largest) > SHOWN_TABLES:
+        say(f"and {len(largest) - SHOWN_TABLES:,} more tables, none of them larger: --json has all")
 
 
 def _row(partition: Partition) -> tuple[object, ...]:
@@ -174,9 +246,10 @@ def _lines(told: Status) -> dict[str, str]:
     if table is None:
         lines["table"] = "not there yet; the flow makes it"
     else:
-        lines["table"] = (
-            f"{table.name} in {table.uri}: {table.rows:,} rows, {table.tombstones:,} tombstones"
-        )
+        held = f"{table.rows:,} rows, {table.tombstones:,} tombstones"
+        if told.tables is not None:
+            held = f"{len(told.tables):,} of {told.max_tables:,} tables, {held}"
+        lines["table"] = f"{table.name} in {table.uri}: {held}"
         fresh = "no document yet"
         if table.age_s is not None:
             fresh = f"newest row embedded {ago(table.age_s)} ago, at {table.newest}"
@@ -210,25 +283,65 @@ def _waiting_s(kafka: KafkaConfig, lane: Lane, start: int) -> float | None:
     return None if first is None else max(0.0, round(time.time() - first.timestamp / 1000, 3))
 
 
-def _table(settings: Settings) -> tuple[Mapping[str, int], Table | None]:
-    """The table's progress by lane, and what it holds."""
+def _table(settings: Settings) -> _Outputs:
+    """What the table holds."""
     store = reading_store(settings)
     if not store.exists():
-        return {}, None
+        return _Outputs()
     dataset = store.open()
     fence = store.fence(dataset)
-    newest = _newest(dataset)
-    table = Table(
+    return _Outputs(fence.progress, _summed(store, fence, [_held(store, dataset)]))
+
+
+def _routed(settings: Settings) -> _Outputs:
+    """What several tables hold, and their directory says."""
+    several = routed_tables(settings)
+    directory = several.directory
+    if not several.exists():
+        return _Outputs(tables=[])
+    fence = directory.fence(directory.open())
+    caches = shared_caches()
+    stores = [several.table(name, caches) for name in sorted(fence.tables or {})]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        tables = list(pool.map(_held_if_there, stores))
+    return _Outputs(fence.progress, _summed(several, fence, tables), tables)
+
+
+def _held_if_there(store: TableStore) -> RoutedTable:
+    """What one of several tables holds, whether it is made yet and not deleted meanwhile."""
+    try:
+        return _held(store, store.open())
+    except SinkError:
+        if store.is_gone():
+            return RoutedTable(store.name)
+        raise
+
+
+def _held(store: TableStore, dataset: lance.LanceDataset) -> RoutedTable:
+    with store.reading():
+        newest = _newest(dataset)
+        return RoutedTable(
+            store.name,
+            rows=dataset.count_rows(filter="NOT deleted"),
+            tombstones=dataset.count_rows(filter="deleted AND id IS NOT NULL"),
+            newest=None if newest is None else newest.isoformat(),
+            age_s=None if newest is None else _age_s(newest.timestamp()),
+        )
+
+
+def _summed(store: TableStore | RoutedStore, fence: Fence, tables: Sequence[RoutedTable]) -> Table:
+    """What tables hold together; all times are UTC, so the latest is the last as text."""
+    youngest = max(tables, key=lambda one: one.newest or "", default=RoutedTable(store.name))
+    return Table(
         uri=store.uri,
         name=store.name,
-        rows=dataset.count_rows(filter="NOT deleted"),
-        tombstones=dataset.count_rows(filter="deleted AND id IS NOT NULL"),
-        newest=None if newest is None else newest.isoformat(),
-        age_s=None if newest is None else _age_s(newest.timestamp()),
+        rows=sum(one.rows or 0 for one in tables),
+        tombstones=sum(one.tombstones or 0 for one in tables),
+        newest=youngest.newest,
+        age_s=youngest.age_s,
         model=fence.model,
         fingerprint=fence.fingerprint,
     )
-    return fence.progress, table
 
 
 def _newest(dataset: lance.LanceDataset) -> datetime | None:
