@@ -108,7 +108,12 @@ class RoutedStore:
             SinkError: One has another schema or another model's vectors.
         """
         told = [self.directory.look()]
-        told += [store.look() for store in map(self.table, self.tables()) if store.exists()]
+        for name, sequence in self.tables().items():
+            store = self.table(name)
+            if not store.is_gone():
+                told.append(store.look())
+            elif sequence:
+                told.append(f"{name} is gone; its documents are read again from the topic")
         return next(filter(None, told), "")
 
     @property
