@@ -14,12 +14,13 @@ from confluent_kafka import Producer
 
 from flows.access import encoder_of, routed_tables
 from flows.settings import load
+from harness.flow import Flow
 from operators.records import Kind, Lane
 from operators.routing import TABLE
 from sinks.router import RoutedWriter
 from sinks.rows import table_rows
 from sinks.writer import TableWriter
-from tests.cli.conftest import headrace, lines
+from tests.cli.conftest import headrace, lines, until
 from tests.operators.model.tiny import model_folder
 from tests.samples import Fields, Row, outcomes, tombstone
 from tests.sinks.tables import NEVER
@@ -319,3 +320,69 @@ def test_pipelines(reached: dict[str, str]) -> None:
     assert orders["table"]["rows"] == 0
     assert headrace(both, "migrate", "--status", "--pipeline", "tickets").code == 2
     assert headrace(both, "migrate", "--status", "--pipeline", "orders").code == 0
+
+
+@pytest.mark.kafka
+def test_with_a_flow(reached: dict[str, str], tmp_path: Path) -> None:
+    """From load to search: documents are in their tables, and what names none is a dead letter."""
+    documents = [
+        {"id": "a", "text": "a b", "metadata": {"tenant": "x"}},
+        {"id": "b", "text": "a b", "metadata": {"tenant": "y"}},
+        {"id": "c", "text": "a b", "metadata": {"tenant": "y"}},
+    ]
+    changes = [
+        {"id": "c", "deleted": True},
+        {"id": "a", "text": "a b c", "metadata": {"tenant": "y"}},
+    ]
+    assert headrace(reached, "load", "-", stdin=lines(*documents)).code == 0
+    producer = Producer({"bootstrap.servers": reached["HEADRACE_KAFKA__BOOTSTRAP_SERVERS"]})
+    [topic] = settings_of(reached).source.topics
+    producer.produce(topic, b'{"text": "a"}', b"nowhere")
+    producer.flush()
+
+    def letters() -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = headrace(reached, "dead-letters", "list", "--json").json
+        return listed
+
+    def is_done() -> bool:
+        told = headrace(reached, "status", "--json").json
+        return all(one["table"] == one["committed"] == one["high"] for one in told["partitions"])
+
+    with Flow(reached, recovery=tmp_path / "recovery", log=tmp_path / "flow.log") as flow:
+        until(is_done, flow)
+        assert headrace(reached, "load", "-", stdin=lines(*changes)).code == 0
+        [letter] = letters()
+        assert letter["code"] == "bad_schema"
+        assert "/metadata/tenant" in letter["message"]
+        replayed = headrace(reached, "dead-letters", "replay", "--code", "bad_schema")
+        assert replayed.code == 0, replayed.err
+        until(lambda: len(letters()) == 2, flow)
+        until(is_done, flow)
+    told = headrace(reached, "status", "--json").json
+    counts = [(one["name"], one["rows"], one["tombstones"]) for one in told["tables"]]
+    assert counts == [("docs_x", 0, 1), ("docs_y", 2, 1)]
+    nearest = headrace(reached, "search", "a b c", "--table", "docs_y", "--json").json
+    assert [item["id"] for item in nearest] == ["a", "b"]
+    assert headrace(reached, "search", "a", "--table", "docs_x").out == "nothing found\n"
+    assert headrace(reached, "check").code == 0
+
+
+@pytest.mark.kafka
+def test_init(reached: dict[str, str], tmp_path: Path) -> None:
+    """What is found of a topic is written for one table; the template is a person's to set."""
+    assert (
+        headrace(
+            reached,
+            "load",
+            "-",
+            stdin=lines({"id": "a", "text": "a b", "metadata": {"tenant": "x"}}),
+        ).code
+        == 0
+    )
+    [topic] = settings_of(reached).source.topics
+    output = tmp_path / "headrace.toml"
+    done = headrace(reached, "init", "--topic", topic, "--output", str(output), "--json")
+    assert done.code == 0, done.err
+    assert done.json["settings"]["table"]["name"] == topic
+    written = {**reached, "HEADRACE_CONFIG": str(output)}
+    assert settings_of(written).table.name == TEMPLATE
