@@ -325,12 +325,12 @@ def test_pipelines(reached: dict[str, str]) -> None:
 @pytest.mark.kafka
 def test_with_a_flow(reached: dict[str, str], tmp_path: Path) -> None:
     """From load to search: documents are in their tables, and what names none is a dead letter."""
-    documents = [
+    documents: list[dict[str, Any]] = [
         {"id": "a", "text": "a b", "metadata": {"tenant": "x"}},
         {"id": "b", "text": "a b", "metadata": {"tenant": "y"}},
         {"id": "c", "text": "a b", "metadata": {"tenant": "y"}},
     ]
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"id": "c", "deleted": True},
         {"id": "a", "text": "a b c", "metadata": {"tenant": "y"}},
     ]

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import lance
 import numpy as np
 import pytest
 
+from flows.access import encoder_of, single_table
+from flows.settings import load
 from operators.encoding import Encoded
 from operators.records import Kind, Lane
+from sinks.aliases import Alias, Aliases, Target
 from sinks.rows import table_rows
 from sinks.schema import TableSchema
 from sinks.search import Query, find
 from tests.cli.conftest import headrace
+from tests.operators.model.tiny import model_folder
 from tests.samples import Fields, Row, outcomes
 
 if TYPE_CHECKING:
@@ -68,6 +73,28 @@ def test_no_table(model: dict[str, str], tmp_path: Path) -> None:
     assert done.code == 1
     assert "table.name: documents" in done.err
     assert "flows.embed" in done.err
+
+
+def test_table_by_name(tmp_path: Path) -> None:
+    """The one table may be named, as readers name it; any other name is refused."""
+    env = {
+        "HEADRACE_TABLE__URI": str(tmp_path / "lancedb"),
+        "HEADRACE_MODEL__NAME": str(model_folder(tmp_path / "model")),
+        "HEADRACE_MODEL__CACHE": str(tmp_path / "cache"),
+        "HEADRACE_MODEL__RUNTIME": "onnxruntime",
+        "HEADRACE_MODEL__PRECISION": "fp32",
+    }
+    settings = load(env, tmp_path)
+    encoder = encoder_of(settings)
+    new = replace(single_table(settings, encoder), name="documents-new")
+    new.ensure()
+    target = Target(new.name, settings.model.name, encoder.fingerprint, None, "a", "e", "d")
+    Aliases(settings.table.uri).change(None, Alias("documents", target))
+    done = headrace(env, "search", "food", "--table", "documents")
+    assert (done.code, done.out) == (0, "nothing found\n")
+    done = headrace(env, "search", "food", "--table", "docs")
+    told = "headrace: --table: docs: the only table is documents, as table.name says\n"
+    assert (done.code, done.err) == (2, told)
 
 
 @pytest.mark.parametrize("indexed", [False, True])
