@@ -37,7 +37,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Pipeline = Annotated[
     str | None,
     typer.Option(
-        "--pipeline", help="Which of [[pipelines]]. [default: setting pipeline]", metavar="NAME"
+        "--pipeline",
+        help="Which pipeline of the settings file. \\[default: setting pipeline]",
+        metavar="NAME",
     ),
 ]
 Code = Annotated[
@@ -208,7 +210,9 @@ def topics_create(
     ] = 4,
     replication: Annotated[
         int | None,
-        typer.Option(min=1, help="Copies of each partition. [default: the broker's]", metavar="N"),
+        typer.Option(
+            min=1, help="Copies of each partition. \\[default: the broker's]", metavar="N"
+        ),
     ] = None,
     pipeline: Pipeline = None,
     as_json: AsJson = False,
@@ -275,7 +279,7 @@ def model_quantize(
     texts: Annotated[
         Path | None,
         typer.Option(
-            help='JSON lines with {"text": …} like those to come. [default: made ones]',
+            help='JSON lines with {"text": …} like those to come. \\[default: made ones]',
             metavar="FILE",
         ),
     ] = None,
@@ -298,7 +302,7 @@ def load(
     file: Annotated[Path, typer.Argument(help="JSON lines; - is standard input.", metavar="FILE")],
     topic: Annotated[
         str | None,
-        typer.Option(help="Where to. [default: the first of source.topics]", metavar="TOPIC"),
+        typer.Option(help="Where to. \\[default: the first of source.topics]", metavar="TOPIC"),
     ] = None,
     pipeline: Pipeline = None,
     as_json: AsJson = False,
@@ -329,7 +333,7 @@ def search(
     table: Annotated[
         str | None,
         typer.Option(
-            help="Which table, where table.name is a template. [default: table.name]",
+            help="Which table, where table.name is a template. \\[default: table.name]",
             metavar="NAME",
         ),
     ] = None,
@@ -363,15 +367,15 @@ def token(
 def serve(
     part: Annotated[
         str | None,
-        typer.Argument(help="ingest or search. [default: serve.parts]", metavar="[PART]"),
+        typer.Argument(help="ingest or search. \\[default: serve.parts]", metavar="[PART]"),
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Where to. [default: serve.port]", metavar="N"),
+        typer.Option(min=0, max=65535, help="Where to. \\[default: serve.port]", metavar="N"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. [default: serve.workers]", metavar="N"),
+        typer.Option(min=1, help="Processes. \\[default: serve.workers]", metavar="N"),
     ] = None,
     pipeline: Pipeline = None,
 ) -> None:
@@ -412,19 +416,19 @@ def status(
 def migrate(  # noqa: PLR0913, PLR0917 - typer makes an option of each
     model: Annotated[
         str | None,
-        typer.Option(help="What model.name is to be. [default: as it was begun]", metavar="NAME"),
+        typer.Option(help="What model.name is to be. \\[default: as it was begun]", metavar="NAME"),
     ] = None,
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            min=8, help="What model.max_tokens is to be. [default: as it is]", metavar="N"
+            min=8, help="What model.max_tokens is to be. \\[default: as it is]", metavar="N"
         ),
     ] = None,
     origin: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="table or topic: what the new table begins with. [default: table]",
+            help="table or topic: what the new table begins with. \\[default: table]",
             metavar="WHICH",
         ),
     ] = None,

@@ -114,8 +114,9 @@ def _embedding_tables(settings: Settings, encoder: Encoder) -> dict[str, TableSt
 def _embedding_parts(frame: Frame) -> EmbeddingParts:
     settings = frame.settings
     decode = decoder_of(settings, frame.values)
-    if settings.source.mapped:
-        check_fit(fit_of(frame.kafka, frame.lanes, decode), fresh=frame.is_fresh)
+    if settings.source.mapped or settings.table.routed:
+        setting = "source.text" if settings.source.mapped else "table.name"
+        check_fit(fit_of(frame.kafka, frame.lanes, decode), setting, fresh=frame.is_fresh)
     # Of one topic a document stays in the lane of its key; else another may have written it.
     step = frame.embed("table", kept=len(settings.source.topics) == 1 and settings.source.by_key)
     embed = Background(frame.guarded(step), _nudge)

@@ -84,11 +84,12 @@ def fit_in(batches: Iterable[DocumentBatch]) -> Fit:
     return Fit(records, documents, passed, fault)
 
 
-def check_fit(fit: Fit, *, fresh: bool) -> None:
+def check_fit(fit: Fit, setting: str, *, fresh: bool) -> None:
     """Refuse to begin where nothing could come of it; warn where some records don't fit.
 
     Args:
         fit: What the sample came to.
+        setting: What they are read by.
         fresh: Whether nothing has been committed yet. A flow that has read this topic before goes
             on: what does not fit are dead letters.
 
@@ -97,7 +98,7 @@ def check_fit(fit: Fit, *, fresh: bool) -> None:
     """
     if fit.none_fits and fresh:
         raise UsageError(
-            f"source.text: none of the {fit.records} newest records fits, such as the last: "
+            f"{setting}: none of the {fit.records} newest records fits, such as the last: "
             f"{fit.fault}; mend the settings, and look: headrace check"
         )
     if fit.fault:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 HEAVY = ("confluent_kafka", "lance", "lancedb", "numpy", "onnxruntime", "pydantic", "structlog")
 
 
+def test_help_says_what_is_taken_unless_given() -> None:
+    """What stands in brackets is text, and no mark-up that would be left out."""
+    told = " ".join(headrace({"COLUMNS": "200"}, "serve", "--help").out.split())
+    assert "ingest or search. [default: serve.parts]" in told
+    assert "Which pipeline of the settings file. [default: setting pipeline]" in told
+
+
 def test_help_is_quick() -> None:
     """Help imports nothing that a command needs, which takes a second or more."""
     code = (
