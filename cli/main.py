@@ -356,11 +356,20 @@ def token(
     hours: Annotated[
         float, typer.Option(min=0.01, help="How long it is good.", metavar="N")
     ] = 24.0,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--table",
+            help="A table that its bearer may search, of several one by one; '*' for all. With "
+            "auth.tables_claim a token without one may search none.",
+            metavar="NAME",
+        ),
+    ] = None,
 ) -> None:
     """Print a bearer token for the HTTP services, signed with auth.jwt_key."""
     from cli.token import make_token
 
-    typer.echo(make_token(_settings().auth, subject, scope, hours))
+    typer.echo(make_token(_settings().auth, subject, scope, hours, tables or ()))
 
 
 @app.command("serve")

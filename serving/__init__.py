@@ -11,8 +11,11 @@ ingest, bulk  the routes that write
   records     what they are asked to write, as Kafka records
   publisher   records to the broker: bounded, and each answered once acknowledged
 search        the route that searches
+  following   the one table, and another one once readers are to have that
+  routed      the tables that records name, each by its name
 recommend     the route that recommends products to a user
-  vectors     queries to vectors, several at a time, the last ones remembered
+  queries     what a search asks of a table
+  vectors     words to vectors, several at a time, the last ones remembered
   waiting     until the table holds a record
 live          how the stream stands, once or as server-sent events
 page          the page at `/`, in page.html

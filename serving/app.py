@@ -18,6 +18,7 @@ from flows.access import (
     kafka_of,
     reading_store,
     recommending_tables,
+    routed_tables,
     tracing_of,
 )
 from flows.decoding import own_form
@@ -32,7 +33,9 @@ from serving.openapi import describe
 from serving.page import page_router
 from serving.problems import answer_problems
 from serving.publisher import Limits, Publisher, producer_of
+from serving.queries import Queries
 from serving.recommend import Recommending, recommend_router
+from serving.routed import RoutedSearch, RoutedTables
 from serving.search import ModelCheck, Search, search_router
 from serving.traced import Traced
 from serving.vectors import QueryVectors
@@ -42,13 +45,14 @@ from sinks.search import TableReader, reranker
 from telemetry.http import HttpMetrics
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from fastapi import FastAPI
 
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
+    from serving.live import Documents
     from serving.search import Model
     from telemetry.tracing import Tracing
 
@@ -139,7 +143,7 @@ class _Made:
             settings.serve.delivery_timeout_s,
         )
         self.publisher: Publisher | None = None
-        self.following: Following | None = None
+        self.searching: Following | RoutedSearch | None = None
         self._settings = settings
         self._metrics = metrics
         self._given = given
@@ -169,34 +173,50 @@ class _Made:
     def add_search(self, app: FastAPI) -> None:
         """Add what searches; the model is loaded now, the table opened when it is needed."""
         reranker()
-        self.following = Following(self._settings, self._readers)
-        app.include_router(search_router(self.following))
-        app.include_router(recommend_router(self._recommending()))
-        app.include_router(live_router(self._live(self.following)))
+        table = self._settings.table
+        searching = self.searching = (
+            self._routed() if table.routed else Following(self._settings, self._readers)
+        )
+        app.include_router(search_router(searching))
+        recommend = self._settings.recommend
+        recommended = (recommend.products_table, recommend.users_table)
+        app.include_router(recommend_router(self._recommending(), recommended))
+        app.include_router(live_router(self._live(searching), table.name))
         app.include_router(page_router())
-        self.checks["table"] = self.following.check_model
+        self.checks["table"] = searching.check_model
 
     def _readers(self, settings: Settings) -> Readers:
+        model = self._model(settings)
+        reader = TableReader(reading_store(settings))
+        queries = self._queries(settings, model, lambda: reader.fence().progress)
+        search = Search(reader, model, queries, settings.columns)
+        return Readers(settings, search, Latest(reader))
+
+    def _routed(self) -> RoutedSearch:
+        settings = self._settings
+        model = self._model(settings)
+        tables = RoutedTables(routed_tables(settings), model)
+        queries = self._queries(settings, model, tables.progress)
+        return RoutedSearch(tables, queries, settings.columns)
+
+    def _model(self, settings: Settings) -> Model:
         model = self._given.model or encoder_of(settings)
         if settings == self._settings:
             self._shape = _Shape(model.name, model.fingerprint, model.dimension)
-        reader = TableReader(reading_store(settings))
+        return model
+
+    def _queries(
+        self, settings: Settings, model: Model, progress: Callable[[], Mapping[str, int]]
+    ) -> Queries:
+        serve = settings.serve
         vectors = QueryVectors(
             lambda texts: model.encode_queries(list(texts)),
-            settings.serve.query_cache_entries,
+            serve.query_cache_entries,
             self._metrics,
         )
-        search = Search(
-            reader,
-            model,
-            vectors,
-            settings.columns,
-            settings.source.topics,
-            settings.serve.after_timeout_s,
-        )
-        return Readers(settings, search, vectors, Latest(reader))
+        return Queries(progress, vectors, settings.source.topics, serve.after_timeout_s)
 
-    def _live(self, latest: Following) -> Live:
+    def _live(self, latest: Documents) -> Live:
         settings = self._settings
         topics = settings.source.topics
         address = settings.metrics.address
@@ -235,7 +255,7 @@ def _lifespan(
     async def living(_: FastAPI) -> AsyncIterator[None]:
         if made.publisher is not None:
             made.publisher.start()
-        with nullcontext() if made.following is None else made.following.running():
+        with nullcontext() if made.searching is None else made.searching.running():
             yield
             if made.publisher is not None:
                 await made.publisher.close()

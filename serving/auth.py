@@ -35,6 +35,9 @@ PUBLIC_ALGORITHMS: Final = ("RS256", "ES256")
 REQUIRED: Final = ("exp", "sub")
 MAX_TOKEN_CHARACTERS: Final = 8192
 
+ALL_TABLES: Final = frozenset({"*"})
+"""What stands in place of names where all tables may be searched; beside names it is one."""
+
 _REASONS: Final[tuple[tuple[type[InvalidTokenError], str], ...]] = (
     (ExpiredSignatureError, "the token has expired"),
     (ImmatureSignatureError, "the token is not valid yet"),
@@ -45,10 +48,21 @@ _REASONS: Final[tuple[tuple[type[InvalidTokenError], str], ...]] = (
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, and what they may do."""
+    """Who asks, and what they may do.
+
+    Attributes:
+        subject: Who.
+        scopes: What they may do.
+        tables: The names of the tables that they may search; None for any.
+    """
 
     subject: str
     scopes: frozenset[str]
+    tables: frozenset[str] | None = None
+
+    def may_search(self, table: str) -> bool:
+        """Whether they may search a table, if there is one of that name."""
+        return self.tables is None or table in self.tables
 
 
 @dataclass(frozen=True)
@@ -59,11 +73,14 @@ class Claims:
         audience: What `aud` must hold.
         issuer: What `iss` must be; None for any.
         leeway_s: Seconds that clocks may differ.
+        tables: The claim with the names of the tables that a bearer may search; None where all
+            may be searched.
     """
 
     audience: str
     issuer: str | None
     leeway_s: float
+    tables: str | None = None
 
 
 class Tokens(Protocol):
@@ -81,7 +98,7 @@ class Tokens(Protocol):
 
 def tokens_of(settings: AuthSettings) -> Tokens | None:
     """How tokens are checked; None where the settings ask for none."""
-    claims = Claims(settings.audience, settings.issuer, settings.leeway_s)
+    claims = Claims(settings.audience, settings.issuer, settings.leeway_s, settings.tables_claim)
     if settings.jwt_key is not None:
         return SecretTokens(settings.jwt_key.get_secret_value(), claims)
     if settings.jwks_url is not None:
@@ -144,7 +161,7 @@ def _caller(token: str, key: str | PyJWK, algorithms: tuple[str, ...], claims: C
         )
     except PyJWTError as error:
         raise refused(_reason(error)) from None
-    return Caller(str(content["sub"]), _scopes(content))
+    return Caller(str(content["sub"]), _scopes(content), _tables(content, claims.tables))
 
 
 def _reason(error: PyJWTError) -> str:
@@ -157,7 +174,19 @@ def _reason(error: PyJWTError) -> str:
 def _scopes(content: dict[str, Any]) -> frozenset[str]:
     """The scopes, as OAuth's `scope` has them, or as some issuers' `scp`."""
     found = content.get("scope", content.get("scp", ""))
-    if isinstance(found, str):
-        return frozenset(found.split())
+    return frozenset(found.split()) if isinstance(found, str) else _texts(found)
+
+
+def _tables(content: dict[str, Any], claim: str | None) -> frozenset[str] | None:
+    """The tables that may be searched; none by a token that does not say."""
+    if claim is None:
+        return None
+    found = content.get(claim)
+    names = frozenset({found}) if isinstance(found, str) else _texts(found)
+    return None if names == ALL_TABLES else names
+
+
+def _texts(found: object) -> frozenset[str]:
+    """Those parts of a list that are text; nothing of what is no list."""
     parts = found if isinstance(found, list) else []
     return frozenset(part for part in parts if isinstance(part, str))

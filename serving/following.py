@@ -10,6 +10,7 @@ import structlog
 
 from flows.access import current
 from headrace.errors import HeadraceError
+from serving.problems import no_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from serving.models import SearchBody
     from serving.search import Search
-    from serving.vectors import QueryVectors
     from sinks.latest import Fresh, Latest
     from sinks.search import Found
 
@@ -35,16 +35,12 @@ class Readers:
     Args:
         settings: They name the table and its model.
         search: Searches it.
-        vectors: Embeds queries with its model.
         latest: Its last documents.
     """
 
-    def __init__(
-        self, settings: Settings, search: Search, vectors: QueryVectors, latest: Latest
-    ) -> None:
+    def __init__(self, settings: Settings, search: Search, latest: Latest) -> None:
         self.settings = settings
         self.search = search
-        self.vectors = vectors
         self.latest = latest
 
 
@@ -69,8 +65,14 @@ class Following:
         self._readers = make(current(settings))
         self._refused = ""
 
-    async def items(self, asked: SearchBody) -> list[Found]:
-        """See `serving.search.Search`."""
+    def table(self, asked: str | None) -> str:
+        """See `serving.search.Searching`."""
+        return self._settings.table.name if asked is None else asked
+
+    async def items(self, table: str, asked: SearchBody) -> list[Found]:
+        """See `serving.search.Searching`."""
+        if table != self._settings.table.name:
+            raise no_table(table)
         return await self._readers.search.items(asked)
 
     def check_model(self) -> None:
@@ -121,4 +123,4 @@ class Following:
             yield
         finally:
             ended.set()
-            self._readers.vectors.close()
+            self._readers.search.close()

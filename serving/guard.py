@@ -16,7 +16,7 @@ from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
 from serving.auth import Caller, Tokens, refused
-from serving.problems import ProblemError
+from serving.problems import ProblemError, beginning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastapi import Response
     from starlette.types import Message, Receive
 
-__all__ = ["BEARER", "Guard", "guarded"]
+__all__ = ["BEARER", "Guard", "caller_of", "check_table", "guarded"]
 
 BEARER: Final = HTTPBearer(
     scheme_name="token",
@@ -100,7 +100,7 @@ def guarded(scope: str, media: str = "application/json", **router: Any) -> APIRo
 
             async def pass_on(request: Request) -> Response:
                 guard: Guard = request.app.state.guard
-                await guard.admit(request, scope)
+                request.state.caller = await guard.admit(request, scope)
                 if expected is not None:
                     _check_type(request, expected)
                 if is_json:
@@ -112,6 +112,24 @@ def guarded(scope: str, media: str = "application/json", **router: Any) -> APIRo
     # The dependency only tells of the token; the route looks at it before a body is read.
     told = [Security(BEARER, scopes=[scope])]
     return APIRouter(route_class=Guarded, dependencies=told, **router)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who asks, once a guarded route has let them in."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def check_table(request: Request, table: str) -> None:
+    """Refuse who may not search a table, whether there is one of that name or not.
+
+    Raises:
+        ProblemError: They may not (403).
+    """
+    if not caller_of(request).may_search(table):
+        told = 'Bearer realm="headrace", error="insufficient_scope"'
+        detail = f"table: {beginning(table)}: is not one that the token names"
+        raise ProblemError(403, "table_denied", detail, {"WWW-Authenticate": told})
 
 
 def _check_type(request: Request, expected: str) -> None:

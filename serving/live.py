@@ -8,18 +8,18 @@ from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from typing import Final, Protocol
 
 import structlog
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from headrace.errors import HeadraceError
-from serving.guard import guarded
+from serving.guard import caller_of, guarded
 from serving.models import FreshDocument, Freshness, LaneLag, LiveState
 from serving.openapi import problems
 from serving.search import READ
 from sinks.latest import Fresh
 from telemetry.scrape import Totals, percentile, read_totals
 
-__all__ = ["FlowMetrics", "Live", "live_router"]
+__all__ = ["Documents", "FlowMetrics", "Live", "live_router"]
 
 log = structlog.get_logger(__name__)
 
@@ -113,20 +113,25 @@ class Live:
         self._looks: deque[tuple[float, Totals]] = deque(maxlen=WINDOW + 1)
         self._until = 0.0
 
-    async def state(self) -> LiveState:
-        """How things stand."""
+    async def state(self, *, documents: bool = True) -> LiveState:
+        """How things stand.
+
+        Args:
+            documents: Whether the last documents are shown.
+        """
         looking = self._looking
         if looking is None or (looking.done() and time.monotonic() >= self._until):
             self._until = time.monotonic() + EVERY_S
             looking = self._looking = asyncio.create_task(asyncio.to_thread(self._look))
         # One look at a time: it goes on when one who waits for it leaves.
-        return await asyncio.shield(looking)
+        found = await asyncio.shield(looking)
+        return found if documents else found.model_copy(update={"latest": []})
 
-    async def events(self) -> AsyncIterator[str]:
+    async def events(self, *, documents: bool = True) -> AsyncIterator[str]:
         """The same again and again, as server-sent events."""
         ends = time.monotonic() + STREAM_S
         while time.monotonic() < ends:
-            yield f"data: {(await self.state()).model_dump_json()}\n\n"
+            yield f"data: {(await self.state(documents=documents)).model_dump_json()}\n\n"
             await asyncio.sleep(EVERY_S)
 
     def _look(self) -> LiveState:
@@ -197,19 +202,25 @@ class Live:
         ]
 
 
-def live_router(live: Live) -> APIRouter:
-    """The routes that tell of the stream."""
+def live_router(live: Live, table: str) -> APIRouter:
+    """The routes that tell of the stream.
+
+    Args:
+        live: How it stands.
+        table: The table of the last documents: who may not search it does not see them.
+    """
     router = guarded(READ, tags=["live"], responses=problems(401, 403, 429))
 
     @router.get("/v1/live", summary="How the stream stands")
-    async def get_live() -> LiveState:
+    async def get_live(request: Request) -> LiveState:
         """Rate, freshness, lag, dead letters, and the last documents; `/v1/live/events` goes on."""
-        return await live.state()
+        return await live.state(documents=caller_of(request).may_search(table))
 
     @router.get("/v1/live/events", include_in_schema=False)
-    async def get_events() -> StreamingResponse:
+    async def get_events(request: Request) -> StreamingResponse:
         """The same once a second, as server-sent events, for some seconds."""
         told = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(live.events(), media_type="text/event-stream", headers=told)
+        events = live.events(documents=caller_of(request).may_search(table))
+        return StreamingResponse(events, media_type="text/event-stream", headers=told)
 
     return router

@@ -148,6 +148,11 @@ class SearchBody(_Body):
     mode: Literal["vector", "text", "hybrid"] = Field(
         "vector", description="By meaning, by words, or by both."
     )
+    table: str | None = Field(
+        None,
+        description="The table; to be given where each record names its own.",
+        examples=["documents"],
+    )
     after: Position | None = Field(
         None,
         description="What a write was answered: wait until it can be found.",
@@ -254,7 +259,7 @@ class LiveState(BaseModel):
         description="By code, since the flow was started.", examples=[{"bad_json": 2}]
     )
     latest: list[FreshDocument] = Field(
-        description="Newest first.",
+        description="Newest first; none of tables that the records name.",
         examples=[
             [{"id": "chair", "text": "a red chair of beech", "embedded_at_ms": 1700000000123}]
         ],

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from starlette.requests import Request
 
-__all__ = ["MEDIA", "Fault", "Problem", "ProblemError", "answer_problems", "problem_of"]
+__all__ = [
+    "MEDIA",
+    "Fault",
+    "Problem",
+    "ProblemError",
+    "answer_problems",
+    "beginning",
+    "no_table",
+    "problem_of",
+]
 
 limited = LimitedLog(structlog.get_logger(__name__))
 
@@ -32,8 +41,10 @@ RETRY_S: Final = 2
 """After how many seconds something that is away may be asked for again."""
 
 MOST_FAULTS: Final = 20
-WHERE_CHARACTERS: Final = 200
-"""What an answer tells of a request's faults at most: a body can have one in every few bytes."""
+"""How many faults of a request an answer tells at most: a body can have one in every few bytes."""
+
+TOLD_CHARACTERS: Final = 200
+"""How much of what a request says is said back."""
 
 _CODES: Final[Mapping[int, str]] = {
     400: "bad_request",
@@ -85,6 +96,16 @@ class ProblemError(HTTPException):
         )
 
 
+def beginning(text: str) -> str:
+    """As much of what a request says as an answer says back."""
+    return text[:TOLD_CHARACTERS]
+
+
+def no_table(name: str) -> ProblemError:
+    """That there is no table of a name."""
+    return ProblemError(404, "no_table", f"table: {beginning(name)}: there is no such table")
+
+
 def problem_of(error: HeadraceError) -> ProblemError:
     """What an error from below the services is to one who asks them."""
     if isinstance(error, FilterError):
@@ -127,9 +148,9 @@ async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
 
 
 def _fault(fault: Mapping[str, Any]) -> Fault:
-    where = ".".join(str(part) for part in fault["loc"])[:WHERE_CHARACTERS]
+    where = ".".join(str(part) for part in fault["loc"])
     message = str(fault["msg"]).removeprefix("Value error, ")
-    return Fault(where=where, message=message)
+    return Fault(where=beginning(where), message=message)
 
 
 async def _answer_ours(_: Request, error: Exception) -> JSONResponse:

@@ -2,12 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Collection
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 
 from operators.activity import views_of
-from serving.guard import guarded
+from serving.guard import check_table, guarded
 from serving.models import MAX_K, Identity, Recommendation, Recommendations
 from serving.openapi import problems
 from serving.search import READ, ModelCheck
@@ -72,12 +73,18 @@ class Recommending:
             ) from error
 
 
-def recommend_router(recommending: Recommending) -> APIRouter:
-    """The route that recommends."""
+def recommend_router(recommending: Recommending, tables: Collection[str]) -> APIRouter:
+    """The route that recommends.
+
+    Args:
+        recommending: Recommends.
+        tables: The names of the tables that it takes: for who may search them all.
+    """
     router = guarded(READ, tags=["search"], responses=problems(*_REFUSED))
 
     @router.get("/v1/users/{user_id:whole}/recommendations", summary="Recommend products to a user")
     async def get_recommendations(
+        request: Request,
         user_id: UserId,
         k: HowMany = 10,
         where: Annotated[Condition, Query(alias="filter")] = None,
@@ -87,6 +94,8 @@ def recommend_router(recommending: Recommending) -> APIRouter:
         A user without views gets what is most viewed of late.
         """
         began = time.perf_counter()
+        for table in tables:
+            check_table(request, table)
         found = await asyncio.to_thread(recommending.products, user_id, k, where)
         items = [
             Recommendation(product_id=p.id, score=p.score, title=p.title, because=p.because)

@@ -2,23 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Annotated, Final, Protocol
 
 import numpy as np
-from fastapi import APIRouter, Body
+from fastapi import APIRouter, Body, Request
 from numpy.typing import NDArray
 
 from flows.access import ModelShape
-from operators.records import Lane
-from serving.guard import guarded
-from serving.models import Item, Items, Position, SearchBody
+from serving.guard import check_table, guarded
+from serving.models import Item, Items, SearchBody
 from serving.openapi import problems
-from serving.problems import ProblemError
-from serving.vectors import QueryVectors
-from serving.waiting import ProgressWatch
-from sinks.search import Found, Query, TableReader, check_model, find
+from serving.queries import Queries
+from sinks.search import Found, Query, TableReader, check_model
 
 __all__ = ["READ", "Model", "ModelCheck", "Search", "Searching", "search_router"]
 
@@ -26,7 +23,7 @@ READ: Final = "read"
 MODEL_CHECKED_S: Final = 1.0
 """For how long it is taken for granted that the table has vectors of this model."""
 
-_REFUSED: Final = (401, 403, 413, 415, 422, 429, 503, 504)
+_REFUSED: Final = (401, 403, 404, 413, 415, 422, 429, 503, 504)
 
 
 class Model(Protocol):
@@ -44,8 +41,22 @@ class Model(Protocol):
 class Searching(Protocol):
     """What the route asks."""
 
-    async def items(self, asked: SearchBody) -> list[Found]:
-        """What a search finds, best first."""
+    def table(self, asked: str | None) -> str:
+        """The name of the table that a request is of, whether there is one or not.
+
+        Raises:
+            ProblemError: It says none, and there are several (422).
+        """
+        ...
+
+    async def items(self, table: str, asked: SearchBody) -> list[Found]:
+        """What a search of a table finds, best first.
+
+        Raises:
+            ProblemError: There is no such table (404), or not the record in `after` in time (504),
+                or never (422).
+            HeadraceError: The condition is wrong, or the table can't be searched.
+        """
         ...
 
 
@@ -81,28 +92,17 @@ class Search:
     Args:
         reader: The table.
         model: Embeds queries; the table's own.
-        vectors: Its vectors, shared and remembered.
+        queries: Makes queries, with that model.
         columns: The metadata fields that the table keeps as columns.
-        topics: The topics that the table is made from.
-        after_timeout_s: Seconds that a search waits for a record.
     """
 
     def __init__(
-        self,
-        reader: TableReader,
-        model: Model,
-        vectors: QueryVectors,
-        columns: Mapping[str, str],
-        topics: tuple[str, ...],
-        after_timeout_s: float,
+        self, reader: TableReader, model: ModelShape, queries: Queries, columns: Collection[str]
     ) -> None:
         self.check_model = ModelCheck(reader, model)
         self._reader = reader
-        self._vectors = vectors
+        self._queries = queries
         self._columns = columns
-        self._topics = topics
-        self._after_timeout_s = after_timeout_s
-        self._watch = ProgressWatch(lambda: reader.fence().progress)
 
     async def items(self, asked: SearchBody) -> list[Found]:
         """What a search finds, best first.
@@ -112,27 +112,15 @@ class Search:
                 will (422).
             HeadraceError: The condition is wrong, or the table can't be searched.
         """
-        if asked.after is not None:
-            await self._await(asked.after)
-        vector = None
-        if asked.mode != "text":
-            vector = await self._vectors.of(asked.query)
-        query = Query(asked.k, asked.offset, asked.mode, asked.query, vector, asked.filter)
-        return await asyncio.to_thread(self._find, query)
+        return await asyncio.to_thread(self._find, await self._queries.query(asked))
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._queries.close()
 
     def _find(self, query: Query) -> list[Found]:
         self.check_model()
-        return find(self._reader.latest(), query, self._columns)
-
-    async def _await(self, after: Position) -> None:
-        if after.topic not in self._topics:
-            told = ", ".join(self._topics)
-            detail = f"after.topic: {after.topic}: the table is made from {told}"
-            raise ProblemError(422, "bad_after", detail)
-        lane = Lane(after.topic, after.partition)
-        if not await self._watch.reached(lane.key, after.offset, self._after_timeout_s):
-            detail = f"after: {lane}/{after.offset}: the table has not come so far"
-            raise ProblemError(504, "not_yet", detail, {"Retry-After": "1"})
+        return self._reader.find(query, self._columns)
 
 
 def search_router(search: Searching) -> APIRouter:
@@ -140,10 +128,13 @@ def search_router(search: Searching) -> APIRouter:
     router = guarded(READ, tags=["search"], responses=problems(*_REFUSED))
 
     @router.post("/v1/search", summary="Find documents")
-    async def post_search(body: Annotated[SearchBody, Body()]) -> Items:
+    async def post_search(body: Annotated[SearchBody, Body()], request: Request) -> Items:
         """Finds the documents nearest to some words: by meaning, by the words, or by both."""
         began = time.perf_counter()
-        found = await search.items(body)
+        table = search.table(body.table)
+        # Before anything is looked at: who may not search a table learns nothing of it.
+        check_table(request, table)
+        found = await search.items(table, body)
         items = [Item.model_validate(asdict(item)) for item in found]
         return Items(items=items, took_ms=round((time.perf_counter() - began) * 1000, 3))
 

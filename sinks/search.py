@@ -164,6 +164,22 @@ class TableReader:
             self._held = self.store.open()
             return self._held
 
+    def find(self, query: Query, columns: Collection[str]) -> list[Found]:
+        """What the newest version has for a query; see `find`.
+
+        Raises:
+            SinkError: See `find`; also that there is no table.
+        """
+        try:
+            return find(self.latest(), query, columns)
+        except (FilterError, NoTextIndexError):
+            raise
+        except SinkError:
+            # Maybe another table of as many versions is in its place, which nothing else tells.
+            with self._lock:
+                self._held = self._fence = None
+            return find(self.latest(), query, columns)
+
     def fence(self) -> Fence:
         """The newest version's fence row, read once for each version.
 

@@ -16,6 +16,9 @@ __all__ = ["AuthSettings", "RecommendSettings", "ServeSettings", "is_loopback"]
 MIN_KEY_BYTES: Final = 32
 """As RFC 7518 asks of a key of HS256: as many as the hash has."""
 
+OTHER_CLAIMS: Final = frozenset({"aud", "exp", "iat", "iss", "nbf", "scope", "scp", "sub"})
+"""What is looked at in a token for another reason."""
+
 
 class ServeSettings(Section):
     """The HTTP services."""
@@ -151,6 +154,11 @@ class AuthSettings(Section):
     leeway_s: float = Field(
         10.0, ge=0, le=300, description="Seconds that the clocks of issuer and server may differ."
     )
+    tables_claim: Text | None = Field(
+        None,
+        description="The claim of a token that names the tables its bearer may search; unless set "
+        "all may be.",
+    )
 
     @property
     def required(self) -> bool:
@@ -186,10 +194,22 @@ class AuthSettings(Section):
             raise ValueError("must begin with https://, or http:// on this machine")
         return url
 
+    @field_validator("tables_claim")
+    @classmethod
+    def _free(cls, claim: str | None) -> str | None:
+        if claim in OTHER_CLAIMS:
+            raise ValueError(f"{claim}: says something else of a token; name a claim of its own")
+        return claim
+
     @model_validator(mode="after")
-    def _one(self) -> AuthSettings:
+    def _whole(self) -> AuthSettings:
         if self.jwt_key is not None and self.jwks_url is not None:
             raise ValueError("auth.jwt_key, auth.jwks_url: both are set; set the one in use")
+        if self.tables_claim is not None and not self.required:
+            raise ValueError(
+                f"auth.tables_claim: {self.tables_claim}: no token is looked at; set auth.jwt_key "
+                "or auth.jwks_url"
+            )
         return self
 
 

@@ -91,7 +91,7 @@ def test_a_model_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.Monke
     class Held:
         def __init__(self, own: Settings) -> None:
             self.settings = own
-            self.vectors = self
+            self.search = self
 
         def close(self) -> None:
             pass

@@ -160,7 +160,7 @@ def test_no_route(tmp_path: Path, method: str, path: str, expected: tuple[int, s
 
 def test_errors_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What goes wrong inside is told as that, and nothing of it."""
-    monkeypatch.setattr("serving.search.find", lambda *_: 1 / 0)
+    monkeypatch.setattr("sinks.search.find", lambda *_: 1 / 0)
     monkeypatch.setattr("serving.search.ModelCheck.__call__", lambda _: None)
     monkeypatch.setattr("sinks.search.TableReader.latest", lambda _: None)
     answer = ask(searching(tmp_path), "POST", "/v1/search", json=SEARCH)
