@@ -198,7 +198,7 @@ class AuthSettings(Section):
     @classmethod
     def _free(cls, claim: str | None) -> str | None:
         if claim in OTHER_CLAIMS:
-            raise ValueError(f"{claim}: says something else of a token; name a claim of its own")
+            raise ValueError("says something else of a token; name a claim of its own")
         return claim
 
     @model_validator(mode="after")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import jwt
 import pytest
 
 from flows.settings import AuthSettings
@@ -31,6 +32,23 @@ def test_a_server_takes_it() -> None:
     assert caller_of(done.out.strip()) == ("me", frozenset({"read"}))
     with pytest.raises(ProblemError):
         caller_of(done.out.strip(), audience="others")
+
+
+def test_tables() -> None:
+    """A token names the tables that it is given, under the claim of the settings."""
+    env = {**ENV, "HEADRACE_AUTH__TABLES_CLAIM": "tables"}
+    for options, found in (
+        ([], []),
+        (["--table", "docs_x", "--table", "docs_y"], ["docs_x", "docs_y"]),
+        (["--table", "*"], ["*"]),
+    ):
+        done = headrace(env, "token", "me", *options)
+        assert done.code == 0, done.err
+        content = jwt.decode(done.out.strip(), KEY, ["HS256"], audience="headrace")
+        assert content.get("tables", []) == found
+    done = headrace(ENV, "token", "me", "--table", "docs_x")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("headrace: --table: auth.tables_claim is not set")
 
 
 def test_nothing_to_sign_with() -> None:

@@ -445,3 +445,14 @@ def test_a_table_for_each_tenant() -> None:
     assert not read({}).table.routed
     assert read(given(TABLE__NAME="docs_{/metadata/tenant}")).table.routed
     assert read(given(TABLE__NAME="docs_{/tenant}", SOURCE__TEXT="/title")).table.routed
+
+
+def test_who_may_search_what() -> None:
+    """A claim for tables is one of its own, in tokens that are looked at."""
+    key = {"AUTH__JWT_KEY": "k" * 32}
+    assert read(given(AUTH__TABLES_CLAIM="tables", **key)).auth.tables_claim == "tables"
+    assert refused(given(AUTH__TABLES_CLAIM="tables")).startswith(
+        "auth.tables_claim: tables: no token is looked at; set auth.jwt_key"
+    )
+    told = refused(given(AUTH__TABLES_CLAIM="sub", **key))
+    assert told.startswith("auth.tables_claim: 'sub': says something else")

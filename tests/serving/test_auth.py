@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jwt
@@ -188,6 +189,29 @@ def test_garbage(text: str) -> None:
 def test_scopes(scopes: dict[str, object], found: set[str]) -> None:
     """Scopes are read as OAuth has them, or as a list; whatever else is none."""
     assert secret(jwt.encode(claims(**scopes), SECRET, "HS256")).scopes == found
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({"tables": "a"}, {"a"}),
+        ({"tables": "a b"}, {"a b"}),
+        ({"tables": ["a", "b", 3, None, ["c"]]}, {"a", "b"}),
+        ({"tables": "*"}, None),
+        ({"tables": ["*"]}, None),
+        ({"tables": ["*", "a"]}, {"*", "a"}),
+        ({"tables": []}, set()),
+        ({"tables": {"a": 1}}, set()),
+        ({"tables": True}, set()),
+        ({}, set()),
+    ],
+)
+def test_tables(given: dict[str, object], found: set[str] | None) -> None:
+    """Tables are read as one name or a list of them, `*` alone as all; whatever else is none."""
+    tokens = SecretTokens(SECRET, replace(CLAIMS, tables="tables"))
+    text = jwt.encode(claims(**given), SECRET, "HS256")
+    assert asyncio.run(tokens.caller(text)).tables == found
+    assert secret(text).tables is None  # where no claim is set, it is not looked at
 
 
 @pytest.fixture

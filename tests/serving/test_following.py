@@ -13,7 +13,7 @@ from operators.model.errors import ModelError
 from serving.following import Following
 from sinks.aliases import Alias, Aliases, Target
 from tests.samples import embedding, outcomes
-from tests.serving.services import FakeModel, serving, until
+from tests.serving.services import FakeModel, problem, serving, until
 from tests.serving.test_search import filled, ids, search, searching
 from tests.sinks.tables import Table
 
@@ -80,6 +80,8 @@ def test_a_start_after_the_switch(tmp_path: Path) -> None:
     Aliases(str(tmp_path)).change(None, alias(settings).switched())
     with serving(settings) as url:
         assert ids(search(url, "flour")) == ["other"]
+        assert ids(search(url, "flour", table="documents")) == ["other"]
+        assert problem(search(url, "flour", table="new")) == (404, "no_table")
 
 
 def test_a_model_that_cannot_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

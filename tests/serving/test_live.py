@@ -82,6 +82,22 @@ def test_all_is_well(world: World) -> None:
     assert then.freshness_ms["topic"].p50 == 15.0
 
 
+def test_who_may_not_see_documents(world: World) -> None:
+    """They see the same but for those, of the same look."""
+    world.table.commit(outcomes([embedding("a", "text of a")]))
+
+    async def ask() -> None:
+        whole, rest = await world.live.state(), await world.live.state(documents=False)
+        assert [one.id for one in whole.latest] == ["a"]
+        assert rest == whole.model_copy(update={"latest": []})
+        [event, *_] = [event async for event in world.live.events(documents=False)]
+        assert json.loads(event.removeprefix("data: "))["latest"] == []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("serving.live.STREAM_S", 0.1)
+        asyncio.run(ask())
+
+
 def test_the_flow_is_away(world: World) -> None:
     """That is said, and nothing old is shown as if it were now."""
     world.look()

@@ -91,6 +91,13 @@ def test_pages_and_conditions(url: str) -> None:
     assert set(ids(search(url, "flour", filter="price < 2"))) == {"bread", "cake"}
 
 
+def test_the_table_by_name(url: str) -> None:
+    """The one table may be named; no other name leads to one."""
+    assert len(ids(search(url, "flour", table="documents"))) == 4
+    for name in ("", "others", "../documents", "documents.lance"):
+        assert problem(search(url, "flour", table=name)) == (404, "no_table")
+
+
 @pytest.mark.parametrize(
     ("more", "code"),
     [
@@ -102,6 +109,7 @@ def test_pages_and_conditions(url: str) -> None:
         ({"filter": ""}, "bad_filter"),
         ({"filter": "x" * 5000}, "invalid"),
         ({"k": 1001}, "invalid"),
+        ({"table": ["documents"]}, "invalid"),
         ({"offset": 10_001}, "invalid"),
         ({"after": {"topic": "views", "partition": 0, "offset": 0}}, "bad_after"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -213,6 +214,23 @@ def test_reader_without_a_table(tmp_path: Path) -> None:
         reader.latest()
     store.ensure()
     assert reader.latest().count_rows() == 1
+
+
+def test_reader_of_another_table_of_as_many_versions(tmp_path: Path) -> None:
+    """Where nothing but its files tells that a table is another, its documents are found."""
+    old, new = (Table(store_in(tmp_path / name)) for name in ("old", "new"))
+    for table, name in ((old, "old"), (new, "new")):
+        table.commit(outcomes([embedding(name, "flour")]))
+    reader = TableReader(old.store)
+    assert [item.id for item in reader.find(asking("flour"), ())] == ["old"]
+    assert old.store.open().version == new.store.open().version
+    shutil.rmtree(old.store.path)
+    with pytest.raises(SinkError, match=r"table\.name: documents: can't open it"):
+        reader.find(asking("flour"), ())
+    shutil.copytree(new.store.path, old.store.path)
+    assert [item.id for item in reader.find(asking("flour"), ())] == ["new"]
+    with pytest.raises(FilterError):
+        reader.find(asking("flour", where="no_such = 1"), ())
 
 
 def test_other_model(table: Table) -> None:
