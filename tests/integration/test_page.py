@@ -12,6 +12,8 @@ from harness.process import free_port
 from harness.server import service
 from tests.integration.pipeline import Pipeline
 from tests.samples import until
+from tests.serving.services import serving
+from tests.serving.test_routed import filled_tables, settings_in, store_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -126,3 +128,21 @@ def test_recommendations_of_a_user_without_tables(
         opened.page.locator("#user").fill("u123")
         opened.page.keyboard.press("Enter")
         opened.shows("#user-told", "flows.recommend")
+
+
+def test_tables_of_tenants(browser: Browser, tmp_path: Path) -> None:
+    """Where records name their table the page asks for one, and shows no documents unasked."""
+    configured = settings_in(tmp_path)
+    filled_tables(store_of(configured))
+    with serving(configured) as url:
+        opened = Opened(browser, url)
+        opened.shows("#state", "does not answer")
+        expect(opened.page.locator("#latest-section")).to_be_hidden()
+        expect(opened.page.locator("#table-name")).to_be_hidden()
+        opened.page.keyboard.type("flour")
+        opened.shows("#search-told", "table: must be given")
+        opened.page.locator("#table-name").fill("docs_x")
+        opened.shows("#found li:first-child", "x1")
+        opened.page.locator("#table-name").fill("docs_z")
+        opened.shows("#search-told", "there is no such table")
+        assert opened.complaints == []

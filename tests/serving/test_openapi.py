@@ -21,6 +21,7 @@ from serving.app import ReadyMade, create_app
 from tests.brokers import topic_on
 from tests.serving.services import SECRET, FakeModel, bearer, settings_of, token
 from tests.serving.services import serving as running
+from tests.serving.test_routed import filled_tables, settings_in, store_of
 from tests.serving.test_search import filled
 
 if TYPE_CHECKING:
@@ -150,6 +151,17 @@ def test_whatever_is_sent(broker: Broker, tmp_path: Path) -> None:
             send_anything(found.ok(), mode)
 
 
+def test_whatever_is_searched(tmp_path: Path) -> None:
+    """The same of searches where records name their tables, and tokens those to be searched."""
+    auth = {"jwt_key": SECRET, "tables_claim": "tables"}
+    configured = settings_in(tmp_path, auth=auth)
+    filled_tables(store_of(configured))
+    with running(configured) as url:
+        schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
+        for mode in GenerationMode:
+            send_anything(schema["/v1/search"]["POST"], mode)
+
+
 def send_anything(operation: schemathesis.APIOperation[Any, Any, Any, Any], mode: Any) -> None:
     """Send made-up requests, good or bad ones, and check the answers."""
 
@@ -162,7 +174,7 @@ def send_anything(operation: schemathesis.APIOperation[Any, Any, Any, Any], mode
     )
     @given(operation.as_strategy(mode))
     def sent(case: schemathesis.Case[Any]) -> None:
-        answer = case.call(headers=bearer(token()), timeout=30)
+        answer = case.call(headers=bearer(token(tables="*")), timeout=30)
         case.validate_response(answer, checks=CHECKS)
 
     try:
