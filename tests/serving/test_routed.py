@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from flows.settings import Settings
     from sinks.routed import RoutedStore
+    from sinks.router import RoutedWriter
 
 MODES = ("vector", "text", "hybrid")
 INDEXED = Upkeep(index_rows=1 << 40, tombstone_retention_s=1e9, text_index=True)
@@ -74,12 +75,17 @@ def filled_tables(store: RoutedStore) -> None:
     rows = [document("x1", "docs_x", "flour"), document("x2", "docs_x", "flour of rye")]
     rows += [document("y1", "docs_y", "flour"), document("y2", "docs_y", "the ship")]
     commit(writer, store, outcomes(rows))
-    until(lambda: writer.idle() is None and len(indexes(store, "docs_x", "docs_y")) == 2)
+    index(writer, store, "docs_x", "docs_y")
 
 
-def indexes(store: RoutedStore, *names: str) -> list[Any]:
-    """The indexes of tables."""
-    return [one for name in names for one in store.table(name).open().describe_indices()]
+def index(writer: RoutedWriter, store: RoutedStore, *names: str) -> None:
+    """Let the writer make the text indexes of tables."""
+
+    def done() -> bool:
+        writer.idle()
+        return all(store.table(name).open().describe_indices() for name in names)
+
+    until(done)
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +237,7 @@ def test_another_table_of_as_many_versions(tmp_path: Path, upkeep: Upkeep | None
         writer = opened(store, upkeep or Upkeep(1 << 40, 1e9))
         commit(writer, store, outcomes([document(name, "docs_x", f"flour {name}")]))
         if upkeep:
-            until(lambda w=writer, s=store: w.idle() is None and indexes(s, "docs_x"))  # type: ignore[misc]
+            index(writer, store, "docs_x")
     old, new = (store.table("docs_x") for store in stores)
     mode = "hybrid" if upkeep else "vector"
     with serving(settings_in(tmp_path / "old")) as url:
@@ -394,14 +400,16 @@ def test_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         serve={"parts": "search"},
     )
     with serving(configured) as url:
-        for claim, status, shown in (
+        cases: list[tuple[Any, int, int]] = [
             ("documents", 200, 4),
             (["other", "documents"], 200, 4),
             ("*", 200, 4),
             ("other", 403, 0),
             (None, 403, 0),
-        ):
-            headers = bearer(token(**{"https://example.com/tables": claim}))
+        ]
+        for claim, status, shown in cases:
+            claims: dict[str, Any] = {"https://example.com/tables": claim}
+            headers = bearer(token(**claims))
             with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
                 for more in ({}, {"table": "documents"}):
                     answer = client.post("/v1/search", json={"query": "flour", **more})
