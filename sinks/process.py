@@ -114,6 +114,9 @@ def main(arguments: Sequence[str]) -> None:
     """Serve the pipe whose file descriptor is the one argument."""
     logs.configure()
     serve(Connection(int(arguments[0])))
+    # At once: a thread that still builds an index would abort with the interpreter gone from it.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

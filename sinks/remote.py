@@ -98,6 +98,11 @@ class RemoteWriter:
         """The writing process."""
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How that process has ended; None while it runs."""
+        return self._process.returncode
+
     def commit(self, rows: pa.Table, progress: Mapping[str, int]) -> Written:
         """Merge rows and progress in one commit; waits without the interpreter's lock.
 
@@ -121,6 +126,8 @@ class RemoteWriter:
             log.warning("table writer killed", stage="table", timeout_s=CLOSE_S)
             self._process.kill()
             self._process.wait()
+        if self.exit_code:
+            log.warning("table writer failed", stage="table", code=self.exit_code)
         self._listener.join()
         self._pipe.close()
 

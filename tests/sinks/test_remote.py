@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
+from operators.routing import TABLE
 from recovery.progress import Board
 from recovery.watchdog import EXIT_STALLED, Watchdog
 from sinks.errors import SinkError, WriterLostError
@@ -21,15 +23,18 @@ from sinks.remote import RemoteWriter
 from sinks.rows import table_rows
 from sinks.table import TablePartitionSink
 from telemetry.metrics import Metrics
-from tests.samples import LANE, embedding, outcomes, tombstone, until
-from tests.sinks.tables import NEVER, Table, live, store_in
+from tests.samples import LANE, Fields, embedding, outcomes, tombstone, until
+from tests.sinks.tables import NEVER, Table, live, routed_in, store_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    import pyarrow as pa
+
     from operators.records import OutcomeBatch
     from sinks.protocol import Written
+    from sinks.routed import RoutedStore
     from sinks.store import TableStore
 
 
@@ -127,6 +132,42 @@ def test_chunks_cross_the_pipe(tmp_path: Path) -> None:
     remote.commit(outcomes([embedding("a", "xyxy", 2)], 1))
     assert live(remote.store) == {("a", 0): "xyxy", ("a", 1): "xy"}
     remote.writer.close()
+
+
+def routed_rows(store: RoutedStore, tables: int) -> pa.Table:
+    """Some documents of each of several tables."""
+    rows = [
+        embedding(f"{number}", metadata=Fields(typed={TABLE: f"docs_{number % tables}"}))
+        for number in range(20 * tables)
+    ]
+    return store.schema.rows(table_rows([outcomes(rows)]))
+
+
+def test_several_tables(tmp_path: Path) -> None:
+    """The process writes them all, and ends in good order while their indexes are made."""
+    store = routed_in(tmp_path)
+    store.ensure()
+    writer = RemoteWriter.open(store, Upkeep(1 << 40, 1e9, text_index=True), 1)
+    written = writer.commit(routed_rows(store, 30), {LANE.key: 600})
+    assert written.rows == 600 + 30
+    writer.close()
+    assert writer.exit_code == 0
+    assert store.progress([LANE.key]) == {LANE.key: 600}
+    assert store.count() == 600
+
+
+def test_a_table_that_is_gone_asks_for_a_start(tmp_path: Path) -> None:
+    """The error of a writer that has mended its tables comes with the code that restarts."""
+    store = routed_in(tmp_path)
+    store.ensure()
+    writer = RemoteWriter.open(store, NEVER, 1)
+    writer.commit(routed_rows(store, 2), {LANE.key: 40})
+    writer.close()
+    shutil.rmtree(store.table("docs_0").path)
+    with pytest.raises(WriterLostError, match=r"^table\.name: docs_0: gone from ") as told:
+        RemoteWriter.open(store, NEVER, 1)
+    assert told.value.exit_code == EXIT_STALLED
+    RemoteWriter.open(store, NEVER, 1).close()
 
 
 def test_a_table_that_is_missing_is_told(tmp_path: Path) -> None:
