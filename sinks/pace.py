@@ -10,6 +10,10 @@ from typing import Final
 
 __all__ = ["Pace"]
 
+BACKLOG_S: Final = 0.5
+"""The pace, at least, of a flow that works off a backlog: it gains by large commits, and has no row
+to show sooner."""
+
 _MEMORY: Final = 0.2
 """The weight of the newest commit in what commits are taken to cost."""
 
@@ -21,8 +25,7 @@ class Pace:
         target_ms: The time from the beginning of one commit to that of the next, while that costs
             no more than `share`: a row waits half of it on average for its commit to begin.
         share: The most of one core that commits and upkeep may take before they become rarer.
-        longest_ms: The bound to which they may; also the pace of a flow that works off a backlog,
-            which gains by large commits and has no row to show sooner.
+        longest_ms: The bound to which they may.
         lane_rows: As many rows of one lane as may wait: with more, it would soon have all in
             flight that it may, and nothing to do until they are committed.
 
@@ -55,9 +58,8 @@ class Pace:
         Args:
             behind: The flow works off a backlog.
         """
-        if behind:
-            return self._longest
-        return min(max(self._target, (self._cost or 0.0) / self._share), self._longest)
+        paced = min(max(self._target, (self._cost or 0.0) / self._share), self._longest)
+        return max(paced, BACKLOG_S) if behind else paced
 
     def rest(self, took_s: float, *, behind: bool = False) -> float:
         """Seconds to rest after a commit that took `took_s` from beginning to end."""

@@ -12,6 +12,7 @@ from operators.window import Window
 from sinks.committer import Committer
 from sinks.pace import Pace
 from sinks.remote import RemoteWriter
+from sinks.routed import RoutedStore
 from sinks.rows import table_rows, written_rows
 from sinks.seam import check_seam
 from telemetry.spans import NO_SPANS
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from recovery.watchdog import Watchdog
     from sinks.maintenance import Upkeep
     from sinks.protocol import Writer
-    from sinks.routed import RoutedStore
     from sinks.schema import TableSchema
     from sinks.store import TableStore
     from telemetry.metrics import Metrics
@@ -38,6 +38,13 @@ COMMIT_ROWS: Final = 10_000
 PACE_SHARE: Final = 0.4
 """The time between two commits, as a share of the freshness target: of twice that target, which
 the table has, the model and the topic's pace take a half, a commit's wait and work the rest."""
+
+LONGEST_MS: Final = 500.0
+"""The longest time between two commits, however costly they are."""
+
+SEVERAL_LONGEST_MS: Final = 5_000.0
+"""The same where a commit goes to many tables, each of which costs as much as one: a hundred take
+some 1.5 s of a core."""
 
 
 @dataclass
@@ -82,7 +89,9 @@ class TableSink(FixedPartitionedSink[Window, None]):
         """Open the table for writing."""
         opened = self.watchdog.ending(RemoteWriter.open)
         writer = opened(self.store, self.upkeep, self.max_chunks, self.watchdog.end)
-        pace = Pace(PACE_SHARE * self.freshness_ms, lane_rows=self.lane_rows)
+        longest_ms = SEVERAL_LONGEST_MS if isinstance(self.store, RoutedStore) else LONGEST_MS
+        target_ms = PACE_SHARE * self.freshness_ms
+        pace = Pace(target_ms, longest_ms=longest_ms, lane_rows=self.lane_rows)
         return TablePartitionSink(
             writer,
             self.store.schema,

@@ -44,10 +44,18 @@ def test_bounds(costs: list[float], took: float) -> None:
 
 @given(COSTS, st.floats(0.0, 10.0))
 def test_a_backlog_gets_large_commits(costs: list[float], took: float) -> None:
-    """A flow that is behind commits as seldom as may be."""
+    """A flow that is behind commits no more often than twice a second."""
     pace = paced(*costs)
     assert pace.interval(behind=True) == 0.5
     assert pace.rest(took, behind=True) >= pace.rest(took)
+
+
+def test_a_backlog_of_costly_commits_keeps_to_the_share() -> None:
+    """Where commits may be rarer than that, a backlog makes none of them more frequent."""
+    pace = Pace(target_ms=40, share=0.3, longest_ms=5000)
+    for _ in range(100):
+        pace.spent(0.9)
+    assert pace.interval() == pace.interval(behind=True) == pytest.approx(3.0)
 
 
 def test_a_commit_longer_than_the_interval_is_followed_at_once() -> None:
