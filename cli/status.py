@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from clients.kafka import KafkaConfig
     from flows.settings import Settings
     from operators.records import Lane
+    from sinks.fence import Fence
     from sinks.routed import RoutedStore
-    from sinks.store import Fence, TableStore
+    from sinks.store import TableStore
 
 __all__ = ["Status", "show", "status"]
 

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from flows.settings import Settings
     from operators.encoding import Encoded, Input
     from operators.model import Encoder
-    from sinks.store import Fence, TableStore
+    from sinks.fence import Fence
+    from sinks.store import TableStore
 
     Encode = Callable[[Sequence[Input]], Sequence[Encoded]]
 

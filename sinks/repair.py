@@ -15,14 +15,14 @@ import structlog
 from operators.records import Lane
 from sinks.directory import COLUMN
 from sinks.errors import WriterLostError
+from sinks.fence import LOST
 from sinks.schema import one_of
-from sinks.store import LOST
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from sinks.fence import Fence
     from sinks.routed import RoutedStore
-    from sinks.store import Fence
     from sinks.writer import TableWriter
 
 __all__ = ["Repair", "known"]

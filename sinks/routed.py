@@ -68,7 +68,7 @@ class RoutedStore:
         return TableStore(self.uri, name, schema, self.model, self.fingerprint, session)
 
     def tables(self) -> Mapping[str, int]:
-        """The names of the tables that there are, or are just made; see `sinks.store.Fence`.
+        """The names of the tables that there are, or are just made; see `sinks.fence.Fence`.
 
         Raises:
             SinkError: The directory can't be read.

@@ -35,9 +35,9 @@ from sinks.writer import TableWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from sinks.fence import Fence
     from sinks.maintenance import Upkeep
     from sinks.routed import RoutedStore
-    from sinks.store import Fence
 
 __all__ = ["RoutedWriter"]
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from sinks.store import Fence, TableStore
+    from sinks.fence import Fence
+    from sinks.store import TableStore
 
 __all__ = [
     "Found",

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from operators.encoding import Encoded, Input
+    from sinks.fence import Fence
     from sinks.schema import TableSchema
-    from sinks.store import Fence, TableStore
+    from sinks.store import TableStore
 
 __all__ = ["Seeding", "Snapshot", "release", "snapshot"]
 

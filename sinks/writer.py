@@ -19,8 +19,9 @@ from sinks.store import CONFLICT_RETRIES, LANCE_ERRORS, is_conflict
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from sinks.fence import Fence
     from sinks.maintenance import Upkeep
-    from sinks.store import Fence, TableStore
+    from sinks.store import TableStore
 
 __all__ = ["TableWriter"]
 
@@ -75,7 +76,7 @@ class TableWriter:
         Args:
             rows: Of the table's schema, each key once, a document's chunks in their order.
             progress: The next offset of each lane that they bring on, by the lane's key.
-            seeded: See `sinks.store.Fence.after`, as of the further ones.
+            seeded: See `sinks.fence.Fence.after`, as of the further ones.
             tables: See there.
             anew: See there.
 

@@ -28,9 +28,9 @@ from serving.ingest import Ingest, ingest_router
 from serving.problems import ProblemError, answer_problems
 from serving.publisher import Placed, Publisher
 from sinks.errors import FilterError, SinkError
+from sinks.fence import Fence
 from sinks.filters import predicate
 from sinks.messages import MessageEncoder
-from sinks.store import Fence
 from sources.registered import RegisteredValues
 from tests.fuzz.loop import Target
 from tests.fuzz.mutations import accidents, json_texts, protobuf

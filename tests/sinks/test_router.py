@@ -514,9 +514,12 @@ def test_tables_are_kept_up(tmp_path: Path) -> None:
     rows = [document(f"d{number}", name) for number, name in enumerate(names)]
     commit(writer, store, outcomes(rows))
 
+    builds: list[float] = []
+
     def indexed() -> bool:
         writer.idle()
-        return all(store.table(name).open().describe_indices() for name in names)
+        builds.extend(writer.index_builds())
+        return len(builds) == len(names)
 
-    until(indexed)
-    assert len(writer.index_builds()) == len(names)
+    until(indexed, 60)
+    assert all(store.table(name).open().describe_indices() for name in names)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import lance
 import numpy as np
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 
 from operators.records import Lane
 from sinks.errors import SinkError
+from sinks.fence import Fence
 from sinks.schema import CHUNK_COLUMNS
-from sinks.store import Fence
 from tests.samples import LANE, embedding, encoded, outcomes, tombstone
 from tests.sinks.tables import Table, rows_of, store_in
 
@@ -131,26 +130,6 @@ def test_progress_of_the_lanes_asked_for(tmp_path: Path) -> None:
     assert table.store.progress([LANE.key, other.key]) == {LANE.key: 5, other.key: 9}
 
 
-@given(
-    st.dictionaries(st.text(), st.integers(0, 1 << 60)),
-    st.text(),
-    st.integers(0, 1 << 60),
-    st.none() | st.integers(0, 1 << 60),
-)
-def test_fence_comes_back(
-    progress: dict[str, int], writer: str, sequence: int, seeded: int | None
-) -> None:
-    """What the fence row holds is read as it was written, while the table is seeded as well."""
-    fence = Fence("some/model", "f1", writer, sequence, progress, seeded=seeded)
-    assert Fence.parse(fence.json()) == fence
-
-
-def test_fence_after_keeps_other_lanes() -> None:
-    """A commit of one lane moves that lane alone, and the row always changes."""
-    fence = Fence("m", "f", "w", 3, {"a": 1, "b": 2}).after("x", {"b": 5})
-    assert (fence.progress, fence.sequence, fence.writer) == ({"a": 1, "b": 5}, 4, "x")
-
-
 ODD_IDS = ["'", "''", '"', "\\", "\\'", "a\nb", "%", "ü", "日本", "a'; --", "\x00", "\x7f", " "]
 
 
@@ -239,31 +218,3 @@ def test_a_table_of_an_older_release_gets_its_columns(tmp_path: Path) -> None:
     again = Table(table.store, max_chunks=3)
     again.commit(outcomes([embedding("a", "abcdef", 3)], 5))
     assert [row["chunk_end"] for row in rows_of(table.store)] == [2, 4, 6, None]
-
-
-@pytest.mark.parametrize(
-    ("changed", "told"),
-    [
-        ({"version": 2}, "is of version 2"),
-        ({"version": True}, "can't be read"),
-        ({"version": None}, "can't be read"),
-        ({"more": 1}, "can't be read"),
-        ({"sequence": "7"}, "can't be read"),
-        ({"progress": [3]}, "can't be read"),
-        ({"seeded": "3"}, "can't be read"),
-        ({"progress": {"documents/000000": -1}}, "can't be read"),
-        ({"progress": {"documents/000000": 1.5}}, "can't be read"),
-    ],
-)
-def test_a_fence_of_others(changed: dict[str, Any], told: str) -> None:
-    """A fence row that this release did not write is refused by name, not by whatever breaks."""
-    fields = json.loads(Fence("m", "f", "w", 3, {"documents/000000": 1}).json()) | changed
-    with pytest.raises(SinkError, match=rf"table\.name: .*{told}"):
-        Fence.parse(json.dumps(fields))
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{", "{}", "[" * 5000, "7"])
-def test_no_fence(text: str) -> None:
-    """Nor is anything else taken for one."""
-    with pytest.raises(SinkError, match=r"table\.name: .*can't be read"):
-        Fence.parse(text)
