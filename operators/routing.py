@@ -7,6 +7,7 @@ so what a record says is held to the characters that names of tables have.
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from typing import Final
 
 from headrace.errors import UsageError
@@ -26,6 +27,8 @@ RESERVED: Final = "_headrace_"
 """How the names of Headrace's own tables begin."""
 
 LONGEST: Final = 200
+SHOWN: Final = 60
+"""How much of a template is in its directory's name, for people; the rest of that is a hash."""
 
 _PIECE: Final = re.compile(r"[a-zA-Z0-9_.-]+")
 _OTHER: Final = re.compile(r"[^a-zA-Z0-9_.]+")
@@ -38,7 +41,8 @@ def is_template(name: str) -> bool:
 
 def directory_name(template: str) -> str:
     """The name of the table that says which of the others each document is in."""
-    return f"{RESERVED}directory-{_OTHER.sub('-', template).strip('-')}"
+    shown = _OTHER.sub("-", template).strip("-")[:SHOWN]
+    return f"{RESERVED}directory-{shown}-{blake2b(template.encode(), digest_size=4).hexdigest()}"
 
 
 class Route:

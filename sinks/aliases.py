@@ -16,7 +16,7 @@ import lance
 import pyarrow as pa
 
 from sinks.errors import SinkError
-from sinks.store import CONFLICT_RETRIES, LANCE_ERRORS, is_conflict, one_line
+from sinks.store import CONFLICT_RETRIES, LANCE_ERRORS, is_conflict, is_missing, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -237,7 +237,7 @@ class Aliases:
         except LANCE_ERRORS as error:
             self._held = None
             # A place that can't be reached has told nothing of its aliases.
-            if "not found" not in str(error):
+            if not is_missing(error):
                 raise self._failed("read", error) from error
             return None
         try:

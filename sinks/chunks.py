@@ -45,7 +45,7 @@ def settled(dataset: lance.LanceDataset, schema: TableSchema, rows: pa.Table) ->
     counts = Counter(identity for identity, _, _ in writes)
     for index, (identity, chunk, stamp) in enumerate(writes):
         before, further = held.get(identity, (None, ()))
-        if before is not None and not stamp.beats(before):
+        if before is not None and not schema.replaces and not stamp.beats(before):
             lost.add(identity)
         elif not chunk:
             gone = [number for number in further if number >= counts[identity]]

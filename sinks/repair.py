@@ -74,14 +74,14 @@ class Repair:
     Args:
         store: The tables.
         directory: The directory's writer.
-        opened: Takes over a table, by its name and the sequence that the directory has of it.
+        opened: Takes over a table, by its name.
     """
 
     def __init__(
         self,
         store: RoutedStore,
         directory: TableWriter,
-        opened: Callable[[str, int], TableWriter],
+        opened: Callable[[str], TableWriter],
     ) -> None:
         self._store = store
         self._directory = directory
@@ -153,7 +153,8 @@ class Repair:
 
     def _kept(self, one: _Behind) -> int:
         """Remove what a table has of documents that are not in it any more; its sequence then."""
-        writer = self._opened(one.name, 1)
+        writer = self._opened(one.name)
+        self._directory.confirm()
         held = writer.rows_of("NOT deleted AND chunk = 0", ["id"]).column("id").to_pylist()
         for first in range(0, len(held), IDS_AT_ONCE):
             ids = set(held[first : first + IDS_AT_ONCE])

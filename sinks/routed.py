@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from operators.routing import directory_name
 from sinks.directory import DirectorySchema, RoutedSchema, entries
 from sinks.errors import SinkError
 from sinks.schema import TableSchema, one_of
-from sinks.store import TableStore
+from sinks.store import TableStore, shared_caches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -45,6 +46,14 @@ class RoutedStore:
     fingerprint: str
     max_tables: int
 
+    def __getstate__(self) -> dict[str, object]:
+        # Another process has caches of its own.
+        return {name: value for name, value in vars(self).items() if name != "_caches"}
+
+    @cached_property
+    def _caches(self) -> object:
+        return shared_caches()
+
     @property
     def directory_schema(self) -> DirectorySchema:
         """The directory's schema."""
@@ -64,7 +73,10 @@ class RoutedStore:
             session: See `sinks.store.TableStore`.
         """
         own = self.schema
-        schema = TableSchema(own.dimension, own.columns, own.model_name, own.several_topics)
+        # Which write wins is said by the directory, which knows of all tables.
+        schema = TableSchema(
+            own.dimension, own.columns, own.model_name, own.several_topics, replaces=True
+        )
         return TableStore(self.uri, name, schema, self.model, self.fingerprint, session)
 
     def tables(self) -> Mapping[str, int]:
@@ -143,7 +155,14 @@ class RoutedStore:
         Raises:
             SinkError: A table can't be read.
         """
-        return self._gathered(ids, TableStore.lookup)
+        wanted = set(ids)
+        found = self._gathered(wanted, TableStore.lookup)
+        # One that a killed writer had moved, and no other has noted yet, is in another table.
+        moved = {one for own in self._where(wanted - found.keys()).values() for one in own}
+        for name in self.tables() if moved else ():
+            table = self.table(name, self._caches)
+            found |= table.lookup(moved) if table.exists() else {}
+        return found
 
     def vectors(self, ids: Collection[str]) -> Mapping[bytes, NDArray[np.float32]]:
         """The vectors of those documents. See `operators.current`.
@@ -161,11 +180,13 @@ class RoutedStore:
         """What the tables have of documents, each of its own."""
         found: dict[Key, Value] = {}
         for table, own in self._where(ids).items():
-            found |= read(self.table(table), own)
+            found |= read(self.table(table, self._caches), own)
         return found
 
     def _where(self, ids: Collection[str]) -> dict[str, list[str]]:
         """The documents that there are, by their tables."""
+        if not ids:
+            return {}
         directory = self.directory
         dataset = directory.open()
         with directory.reading():

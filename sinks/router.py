@@ -3,13 +3,15 @@
 No commit spans two tables, so their order is what keeps them right, wherever it is cut off:
 
 1. A table's name stands in the directory before the table is made.
-2. A document that goes to another table is first deleted in the one that it is in.
-3. Then each table gets its rows.
+2. Each table gets its rows.
+3. A document that has gone to another table is deleted in the one that it was in. Not before: a
+   record that changes only metadata needs the row that it moves, also when it is read again.
 4. The directory comes last, with where each document is now and with the progress.
 
-So a document is in one table at most, and what the directory does not know yet is younger than its
-progress. A writer that takes over looks for such rows in each table that was written after the
-directory, notes them, and goes on; what it is given again changes nothing.
+So a document is always in a table, but for a moment within a move in one alone, and what the
+directory does not know yet is younger than its progress. A writer that takes over looks for such
+rows in each table that was written after the directory, ends their moves, notes them, and goes on;
+what it is given again changes nothing.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from sinks.writer import TableWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from sinks.directory import Shares
     from sinks.fence import Fence
     from sinks.maintenance import Upkeep
     from sinks.routed import RoutedStore
@@ -108,18 +111,8 @@ class RoutedWriter:
         share = shares(rows, entries(self._held(rows)))
         plain = rows.drop_columns(TABLE)
         self._make(share.merged.keys() - self._tables.keys())
-        schema = self._store.schema
-        self._merge(
-            share.leaving,
-            lambda own: schema.tombstones(_take(plain, own), [0] * len(own)),
-            {},
-        )
         self._merge(share.merged, lambda own: _take(plain, own), progress)
-        self._directory.commit(
-            self._directory_rows(_take(plain, share.heads), share.tables),
-            progress,
-            tables=self._sequences(),
-        )
+        self._settle(plain, share, progress, self._sequences)
 
     def keep_up(self) -> None:
         """Do what upkeep is due, of some of the tables that were written.
@@ -149,6 +142,21 @@ class RoutedWriter:
         """Seconds that each index took which was made or extended since the last call."""
         return tuple(chain.from_iterable(own.index_builds() for own in self._tables.values()))
 
+    def _settle(
+        self,
+        rows: pa.Table,
+        share: Shares,
+        progress: Mapping[str, int],
+        sequences: Callable[[], Mapping[str, int] | None],
+    ) -> None:
+        """Delete documents where they have left, and note where each is now."""
+        schema = self._store.schema
+        self._merge(
+            share.leaving, lambda own: schema.tombstones(_take(rows, own), [0] * len(own)), {}
+        )
+        heads = self._store.directory_schema.written(_take(rows, share.heads), share.tables)
+        self._directory.commit(heads, progress, tables=sequences())
+
     def _held(self, rows: pa.Table) -> pa.Table:
         """The directory's rows of some documents."""
         names = ["id", COLUMN, *self._store.schema.stamp_columns]
@@ -156,9 +164,6 @@ class RoutedWriter:
         if not ids:
             return self._nothing.select(names)
         return self._directory.rows_of(one_of(ids), names)
-
-    def _directory_rows(self, heads: pa.Table, tables: Sequence[str | None]) -> pa.Table:
-        return self._store.directory_schema.written(heads, tables)
 
     def _merge(
         self,
@@ -173,22 +178,24 @@ class RoutedWriter:
 
         for _ in self._pool.map(write, share):
             pass
-        known = set(self._due)
-        self._due.extend(name for name in share if name not in known)
+        due = set(self._due)
+        self._due.extend(name for name in share if name not in due)
 
     def _make(self, names: Collection[str]) -> None:
-        """Make tables that are not there yet, once the directory has their names."""
+        """Make tables that are not there yet, once the directory has their names.
+
+        One by one: where capital letters are not told apart, the second of two is there by then.
+        """
         if not names:
             return
         self._check_number(len(self._tables) + len(names), min(names))
-        for name in names:
-            self._check_new(name)
-        self._directory.commit(
-            self._nothing, {}, tables={**self._sequences(), **dict.fromkeys(names, 0)}
-        )
         for name in sorted(names):
-            self._tables[name] = self._opened(name, 0)
+            self._check_new(name)
+            self._directory.commit(self._nothing, {}, tables={**self._sequences(), name: 0})
+            self._tables[name] = self._opened(name)
             log.info("table made", stage="table", table=name, tables=len(self._tables))
+        # A second copy may have taken over meanwhile, and this one a table from it.
+        self._directory.confirm()
 
     def _check_number(self, number: int, name: str) -> None:
         most = self._store.max_tables
@@ -197,7 +204,7 @@ class RoutedWriter:
                 f"table.max_tables: {most}: {name} would be one more; if {self._store.name} is "
                 "meant to make as many, set a higher one"
             )
-        if number > NEARLY * most:
+        if number >= NEARLY * most:
             log.warning("nearly as many tables as there may be", stage="table", of=most, now=number)
 
     def _check_new(self, name: str) -> None:
@@ -211,42 +218,40 @@ class RoutedWriter:
                 "nothing of it: delete it to have it made anew, or set another table.name"
             )
 
-    def _opened(self, name: str, noted: int) -> TableWriter:
-        """Take a table over.
-
-        Args:
-            name: Its name.
-            noted: The sequence that the directory has of it.
+    def _opened(self, name: str) -> TableWriter:
+        """Take a table over; the directory must be confirmed before anything is written to it.
 
         Raises:
-            SinkError: It can't be opened.
+            SinkError: It can't be opened, or has other columns than the settings say.
         """
         store = self._store.table(name, self._session)
-        if not noted:
-            store.ensure()  # maybe its name was all that was written
+        store.ensure()  # maybe its name was all that was written
         return TableWriter(store, self._upkeep, self._max_chunks)
 
     def _take_over(self) -> None:
         """Take all tables over, and note what the writer before this one has not noted."""
         noted = self.fence.tables or {}
-        opened = self._pool.map(self._opened, noted, noted.values())
-        self._tables = dict(zip(noted, opened, strict=True))
-        for name, writer in self._tables.items():
-            # To take it over was one commit.
-            if writer.fence.sequence - 1 > noted[name]:
-                self._note(name, writer)
+        self._tables = dict(zip(noted, self._pool.map(self._opened, noted), strict=True))
+        self._directory.confirm()
+        # To take a table over was one commit.
+        ahead = [name for name in noted if self._tables[name].fence.sequence - 1 > noted[name]]
+        for name in ahead:
+            self._note(name)
         if self._tables:
             self._directory.commit(self._nothing, {}, tables=self._sequences())
 
-    def _note(self, name: str, writer: TableWriter) -> None:
+    def _note(self, name: str) -> None:
         """Note the documents of a table that were put there after the directory was written."""
-        columns = ["id", "embedded_at", *self._store.schema.stamp_columns, "key"]
-        below = known(self.fence.progress, several=self._store.schema.several_topics)
+        schema = self._store.schema
+        columns = ["id", "embedded_at", "model", *schema.stamp_columns, "chunk", "key"]
+        below = known(self.fence.progress, several=schema.several_topics)
         younger = f"NOT deleted AND chunk = 0 AND NOT ({below})"
-        heads = writer.rows_of(younger, columns)
+        heads = self._tables[name].rows_of(younger, columns)
         if len(heads):
+            named = heads.append_column(TABLE, pa.array([name] * len(heads), pa.string()))
             log.info("rows noted", stage="table", table=name, rows=len(heads))
-            self._directory.commit(self._directory_rows(heads, [name] * len(heads)), {})
+            # The sequences wait until all tables are looked through.
+            self._settle(heads, shares(named, entries(self._held(heads))), {}, lambda: None)
 
     def _sequences(self) -> dict[str, int]:
         """What the directory is to know of each table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ __all__ = [
     "LANCE_ERRORS",
     "TableStore",
     "is_conflict",
+    "is_missing",
     "one_line",
     "shared_caches",
     "vectors_of",
@@ -43,6 +45,8 @@ CONFLICT_RETRIES: Final = 20
 
 INDEX_CACHE_BYTES: Final = 64 << 20
 METADATA_CACHE_BYTES: Final = 64 << 20
+
+_MISSING: Final = re.compile(r"Dataset at path .* was not found")
 
 _FENCE_FILTER: Final = f"key = X'{FENCE_KEY.hex()}'"
 
@@ -59,6 +63,11 @@ def one_line(error: BaseException) -> str:
     """The first line of what Lance says, without the place in its own source."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return line.split(", /")[0].split(", rust/")[0]
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether a table could not be opened since there is none; its place has answered that."""
+    return bool(_MISSING.search(str(error)))
 
 
 def is_conflict(error: Exception) -> bool:
@@ -178,7 +187,7 @@ class TableStore:
             try:
                 lance.dataset(self.path)
             except LANCE_ERRORS as error:
-                if "not found" not in str(error):
+                if not is_missing(error):
                     raise
                 return True
         return False
@@ -402,6 +411,12 @@ class TableStore:
             found |= {f.name: f.type for f in CHUNK_COLUMNS}
         if wanted == found:
             return
+        if wanted.keys() ^ found.keys() == {"source_topic"}:
+            number = "several topics" if "source_topic" in found else "one topic"
+            raise SinkError(
+                f"source.topics: table {self.name} in {self.uri} is made from {number}, and tells "
+                "them apart by a column or not: set another table.name for the others"
+            )
         unlike = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
         told = ", ".join(
             f"{n} ({found.get(n, 'absent')} instead of {wanted.get(n, 'absent')})" for n in unlike

@@ -91,6 +91,14 @@ class TableWriter:
                 return
         raise SinkError(f"table.name: {self._store.name}: others write to it without a pause")
 
+    def confirm(self) -> None:
+        """See that this is still the table's writer.
+
+        Raises:
+            SinkError: Another writer has taken the table over, or it can't be read.
+        """
+        self._refresh()
+
     def remove(self, condition: str) -> None:
         """Delete rows, not as documents are deleted, but as if they had never been.
 

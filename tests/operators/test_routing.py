@@ -122,9 +122,11 @@ def test_templates_that_meet(one: str, other: str, meet: bool) -> None:
 
 
 def test_directories() -> None:
-    """The directory's name is one of Headrace's own, and tells whose it is."""
-    assert directory_name("docs_{/tenant}") == "_headrace_directory-docs_-tenant"
-    assert directory_name("{/a/b}") == "_headrace_directory-a-b"
+    """The directory's name is one of Headrace's own, tells whose it is, and is no other's."""
+    assert directory_name("docs_{/tenant}").startswith("_headrace_directory-docs_-tenant-")
+    names = {directory_name(one) for one in ("{/a/b}", "{/a}-{/b}", "{/a}{/b}", "{/a~1b}")}
+    assert len(names) == 4
+    assert len(directory_name("{/" + "a" * 5000 + "}")) < 100
 
 
 def test_records_of_its_own_form() -> None:

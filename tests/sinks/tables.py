@@ -45,9 +45,15 @@ def store_in(
     return TableStore(str(folder), "documents", schema, "some/model", fingerprint)
 
 
-def routed_in(folder: Path | str, *, max_tables: int = 100) -> RoutedStore:
+def routed_in(
+    folder: Path | str,
+    *,
+    max_tables: int = 100,
+    columns: Mapping[str, str] | None = None,
+    several_topics: bool = False,
+) -> RoutedStore:
     """The places of several tables in a folder; nothing is made yet."""
-    schema = RoutedSchema(DIMENSION, {}, "some/model")
+    schema = RoutedSchema(DIMENSION, columns or {}, "some/model", several_topics)
     return RoutedStore(str(folder), "docs_{/tenant}", schema, "some/model", "f1", max_tables)
 
 

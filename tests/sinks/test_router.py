@@ -5,7 +5,8 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import pytest
 from hypothesis import given, settings
@@ -17,8 +18,19 @@ from sinks.errors import SinkError, WriterLostError
 from sinks.maintenance import Upkeep
 from sinks.router import RoutedWriter
 from sinks.rows import table_rows
+from sinks.store import TableStore
 from sinks.writer import TableWriter
-from tests.samples import LANE, Fields, Row, embedding, outcomes, tombstone, until
+from tests.samples import (
+    LANE,
+    Fields,
+    Row,
+    dead_letter,
+    embedding,
+    encoded,
+    outcomes,
+    tombstone,
+    until,
+)
 from tests.sinks.tables import NEVER, live, routed_in, rows_of
 
 if TYPE_CHECKING:
@@ -27,6 +39,7 @@ if TYPE_CHECKING:
     from sinks.routed import RoutedStore
 
 OTHER = Lane("documents", 1)
+TOPIC = Lane("more documents", 0)
 
 
 def document(identity: str, table: str, text: str = "some text", **fields: Any) -> Row:
@@ -150,46 +163,143 @@ def test_a_lost_write_moves_nothing(tmp_path: Path) -> None:
     assert without_empty(held(store)) == {"docs_x": {"a": "late"}}
 
 
+class Change(NamedTuple):
+    """A record: of a document, for a table or, if that is None, its deletion.
+
+    A patch has no text: it moves the document with that of the row before.
+    """
+
+    name: str
+    table: str | None
+    lane: int
+    patch: bool
+
+
 CHANGES = st.lists(
-    st.tuples(
+    st.builds(
+        Change,
         st.sampled_from("ab"),
         st.sampled_from(["docs_x", "docs_y", "docs_z", None]),
         st.integers(0, 1),
+        st.booleans(),
     ),
     min_size=1,
     max_size=12,
 )
 
 
-def lanes_of(changes: list[tuple[str, str | None, int]], *, apart: bool) -> list[OutcomeBatch]:
-    """Two lanes' records, their times in the order of the changes.
+@dataclass
+class Stream:
+    """Two lanes of records, whose times are in the order of the changes.
 
-    Args:
-        changes: Document, table or None for a deletion, and lane.
-        apart: Whether each lane has documents of its own.
+    Attributes:
+        store: The tables.
+        changes: The records.
+        apart: Whether each lane has documents of its own. Only then are there patches: what one
+            finds of a document that another lane changes depends on which comes first.
     """
-    rows: list[list[Row]] = [[], []]
-    for when, (name, table, lane) in enumerate(changes):
-        identity = f"{name}{lane}" if apart else name
-        row = tombstone(identity, when)
-        if table is not None:
-            row = document(identity, table, f"{when}", time_ms=when)
-        rows[lane].append(row)
-    return [outcomes(own, lane=lane) for own, lane in zip(rows, (LANE, OTHER), strict=True)]
+
+    store: RoutedStore
+    changes: list[Change]
+    apart: bool
+
+    def __post_init__(self) -> None:
+        self.lanes = [LANE, TOPIC if self.store.schema.several_topics else OTHER]
+        self.records: list[list[tuple[int, Change]]] = [[], []]
+        for when, change in enumerate(self.changes):
+            self.records[change.lane].append((when, change))
+
+    @property
+    def ends(self) -> dict[str, int]:
+        """The progress of all of it."""
+        lanes = zip(self.lanes, self.records, strict=True)
+        return {lane.key: len(own) for lane, own in lanes if own}
+
+    @property
+    def progress(self) -> list[int]:
+        """How far the tables are in each lane."""
+        known = self.store.progress([lane.key for lane in self.lanes])
+        return [known.get(lane.key, 0) for lane in self.lanes]
+
+    def id_of(self, change: Change) -> str:
+        """The document's id."""
+        return f"{change.name}{change.lane}" if self.apart else change.name
+
+    def replayed(self) -> dict[str, dict[tuple[str, int], str]]:
+        """What replaying in the order of time leaves in each table: the text of each chunk."""
+        where: dict[str, tuple[str, str]] = {}
+        for when, change in enumerate(self.changes):
+            identity = self.id_of(change)
+            before = where.pop(identity, None)
+            text = words(when)
+            if change.patch and self.apart:
+                text = before[1] if before else ""
+            if change.table is not None and text:
+                where[identity] = change.table, text
+        tables: dict[str, dict[tuple[str, int], str]] = {}
+        for identity, (table, text) in where.items():
+            tables.setdefault(table, {}).update(chunks_of(identity, text))
+        return tables
+
+    def bring_on(self, data: st.DataObject, upto: list[int] | None = None) -> None:
+        """Commit what the tables lack, in pieces; a patch is made of what is found then."""
+        writer = opened(self.store, max_chunks=3)
+        done, ends = self.progress, upto or [len(own) for own in self.records]
+        seen: dict[str, str | None] = {}
+        while any(first < end for first, end in zip(done, ends, strict=True)):
+            pieces: list[OutcomeBatch] = []
+            for lane, end in enumerate(ends):
+                last = end - data.draw(st.integers(0, max(0, end - done[lane])))
+                if last > done[lane]:
+                    rows = [self._row(*one, seen) for one in self.records[lane][done[lane] : last]]
+                    pieces.append(outcomes(rows, done[lane], lane=self.lanes[lane]))
+                    done[lane] = last
+            if pieces:
+                commit(writer, self.store, *pieces)
+
+    def _row(self, when: int, change: Change, seen: dict[str, str | None]) -> Row:
+        identity, text = self.id_of(change), words(when)
+        if change.table is None:
+            seen[identity] = None
+            return tombstone(identity, when)
+        if change.patch and self.apart:
+            if identity not in seen:
+                found = self.store.lookup([identity]).get(identity)
+                seen[identity] = None if found is None else found.text
+            before = seen[identity]
+            if before is None:
+                return dead_letter("no_text")
+            text = before
+        seen[identity] = text
+        return document(identity, change.table, text, chunks=len(text.split()), time_ms=when)
+
+    def check_kept(self) -> None:
+        """See that each document can be looked up, but for those that are deleted at some time."""
+        gone = {self.id_of(change) for change in self.changes if change.table is None}
+        kept = {
+            self.id_of(change)
+            for own, done in zip(self.records, self.progress, strict=True)
+            for _, change in own[:done]
+            if not (change.patch and self.apart)
+        }
+        assert kept - gone <= self.store.lookup(kept).keys()
+
+    def check(self) -> None:
+        """See that the tables are as replayed, each document with all its chunks in one of them."""
+        found = {name: live(self.store.table(name)) for name in self.store.tables()}
+        assert {name: own for name, own in found.items() if own} == self.replayed()
 
 
-def replayed(changes: list[tuple[str, str | None, int]], *, apart: bool) -> dict[str, Any]:
-    """What replaying in the order of time leaves in each table."""
-    where: dict[str, tuple[str, str]] = {}
-    for when, (name, table, lane) in enumerate(changes):
-        identity = f"{name}{lane}" if apart else name
-        where.pop(identity, None)
-        if table is not None:
-            where[identity] = table, f"{when}"
-    tables: dict[str, Any] = {}
-    for identity, (table, text) in where.items():
-        tables.setdefault(table, {})[identity] = text
-    return tables
+def words(when: int) -> str:
+    """A text of one to three words, each a chunk."""
+    return " ".join([f"{when:04d}"] * (1 + when % 3))
+
+
+def chunks_of(identity: str, text: str) -> dict[tuple[str, int], str]:
+    """The rows of a document: the first has the whole text."""
+    own = encoded(text, len(text.split()))
+    pieces = [text[start:end] for start, end in own.spans]
+    return {(identity, chunk): piece for chunk, piece in enumerate([text, *pieces[1:]])}
 
 
 def check_alone(store: RoutedStore) -> None:
@@ -199,20 +309,21 @@ def check_alone(store: RoutedStore) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(changes=CHANGES, apart=st.booleans(), data=st.data())
+@given(changes=CHANGES, apart=st.booleans(), several=st.booleans(), data=st.data())
 def test_cut_off_anywhere_the_tables_are_as_replayed(
     tmp_path_factory: pytest.TempPathFactory,
-    changes: list[tuple[str, str | None, int]],
+    changes: list[Change],
     apart: bool,
+    several: bool,
     data: st.DataObject,
 ) -> None:
     """Killed before or after any commit to any table, successors end with the in-order tables.
 
-    Each goes on from the directory's progress and cuts the lanes into commits of its own. At no
-    moment is a document in two tables.
+    Each goes on from the directory's progress and cuts the lanes into commits of its own. At any
+    moment a document that is never deleted can be looked up.
     """
-    store = routed_in(tmp_path_factory.mktemp("tables"))
-    wholes = lanes_of(changes, apart=apart)
+    store = routed_in(tmp_path_factory.mktemp("tables"), several_topics=several)
+    stream = Stream(store, changes, apart)
     kills = data.draw(st.integers(0, 3), label="kills")
     with pytest.MonkeyPatch.context() as patch:
         while True:
@@ -221,30 +332,13 @@ def test_cut_off_anywhere_the_tables_are_as_replayed(
             kills -= 1
             try:
                 with scissors:
-                    bring_on(store, wholes, data)
+                    stream.bring_on(data)
                 break
             except Cut:
-                check_alone(store)
-    check_alone(store)
-    assert without_empty(held(store)) == replayed(changes, apart=apart)
-    assert store.progress([LANE.key, OTHER.key]) == {
-        whole.lane.key: whole.end for whole in wholes if len(whole)
-    }
-
-
-def bring_on(store: RoutedStore, wholes: list[OutcomeBatch], data: st.DataObject) -> None:
-    """Commit what the tables lack of all lanes, in pieces."""
-    writer = opened(store)
-    done = [writer.fence.progress.get(whole.lane.key, 0) for whole in wholes]
-    while any(first < len(whole) for first, whole in zip(done, wholes, strict=True)):
-        pieces = []
-        for lane, whole in enumerate(wholes):
-            upto = len(whole) - data.draw(st.integers(0, len(whole) - done[lane]))
-            if upto > done[lane]:
-                pieces.append(whole.slice(done[lane], upto))
-            done[lane] = upto
-        if pieces:
-            commit(writer, store, *pieces)
+                store.ensure()
+                stream.check_kept()
+    stream.check()
+    assert store.progress([lane.key for lane in stream.lanes]) == stream.ends
 
 
 @pytest.mark.parametrize(
@@ -253,19 +347,23 @@ def bring_on(store: RoutedStore, wholes: list[OutcomeBatch], data: st.DataObject
 def test_a_move_is_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, after: bool
 ) -> None:
-    """Wherever a commit that moves a document is cut off, it is in one table at most."""
+    """Wherever a commit that moves a document is cut off, it is there, and then in one table.
+
+    What it is moved by may be nothing but metadata, and needs its row when it is read again.
+    """
     store = routed_in(tmp_path)
     writer = opened(store)
     commit(writer, store, outcomes([document("a", "docs_x", "1")]))
-    moved = outcomes([document("a", "docs_y", "2")], 1)
-    # Of the new name, of the new table, of the deletion, of the row.
+    moved = outcomes([document("a", "docs_y", "1", patch=True)], 1)
+    # Of the new name, of the new table, of the row, of the deletion.
     with Scissors(monkeypatch, at, after=after), pytest.raises(Cut):
         commit(writer, store, moved)
-    check_alone(store)
+    assert store.lookup(["a"])["a"].text == "1"
     writer = opened(store)
+    assert store.lookup(["a"])["a"].text == "1"
     check_alone(store)
     commit(writer, store, moved)
-    assert without_empty(held(store)) == {"docs_y": {"a": "2"}}
+    assert without_empty(held(store)) == {"docs_y": {"a": "1"}}
     commit(writer, store, outcomes([tombstone("a")], 2))
     assert without_empty(held(store)) == {}
 
@@ -404,11 +502,12 @@ def test_a_table_from_a_backup_is_brought_up_to_date(
 
 
 @settings(max_examples=40, deadline=None)
-@given(changes=CHANGES, apart=st.booleans(), data=st.data())
+@given(changes=CHANGES, apart=st.booleans(), several=st.booleans(), data=st.data())
 def test_any_table_lost_or_restored(
     tmp_path_factory: pytest.TempPathFactory,
-    changes: list[tuple[str, str | None, int]],
+    changes: list[Change],
     apart: bool,
+    several: bool,
     data: st.DataObject,
 ) -> None:
     """Whichever tables are deleted or put back to an earlier moment, the end is as replayed.
@@ -416,12 +515,11 @@ def test_any_table_lost_or_restored(
     So it is wherever the writer that mends them is cut off.
     """
     folder = tmp_path_factory.mktemp("tables")
-    store = routed_in(folder / "now")
-    wholes = lanes_of(changes, apart=apart)
-    cuts = [data.draw(st.integers(0, len(whole)), label="backup") for whole in wholes]
-    bring_on(store, [whole.slice(0, cut) for whole, cut in zip(wholes, cuts, strict=True)], data)
+    store = routed_in(folder / "now", several_topics=several)
+    stream = Stream(store, changes, apart)
+    stream.bring_on(data, [data.draw(st.integers(0, len(own))) for own in stream.records])
     shutil.copytree(folder / "now", folder / "backup")
-    bring_on(store, wholes, data)
+    stream.bring_on(data)
     for name in list(store.tables()):
         match data.draw(st.sampled_from(["stays", "goes", "from backup"]), label=name):
             case "goes":
@@ -437,25 +535,96 @@ def test_any_table_lost_or_restored(
                 opened(store)
     with suppress(WriterLostError):
         opened(store)
-    bring_on(store, wholes, data)
-    check_alone(store)
-    assert without_empty(held(store)) == replayed(changes, apart=apart)
+    stream.bring_on(data)
+    stream.check()
 
 
 def test_a_directory_from_an_older_moment_is_no_loss(tmp_path: Path) -> None:
     """Of tables that are younger than the directory, it takes in what it lacks."""
     store = routed_in(tmp_path)
     writer = opened(store)
-    commit(writer, store, outcomes([document("a", "docs_x")]))
+    early = [document("a", "docs_x"), document("moves", "docs_x"), document("c", "docs_y")]
+    commit(writer, store, outcomes(early))
     shutil.copytree(store.directory.path, tmp_path / "backup")
-    rows = [document("b", "docs_x"), tombstone("a"), tombstone("b")]
-    commit(writer, store, outcomes(rows[:2], 1))
-    shutil.rmtree(store.directory.path)
-    shutil.copytree(tmp_path / "backup", store.directory.path)
+    shutil.copytree(store.table("docs_x").path, tmp_path / "backup-x")
+    rows = [document("b", "docs_x"), tombstone("a"), document("moves", "docs_y"), tombstone("b")]
+    commit(writer, store, outcomes(rows[:3], 3))
+    # As a copy would have it that was taken meanwhile: the directory, one table, then the other.
+    for name, own in (("backup", store.directory), ("backup-x", store.table("docs_x"))):
+        shutil.rmtree(own.path)
+        shutil.copytree(tmp_path / name, own.path)
     writer = opened(store)
-    assert writer.fence.progress == {LANE.key: 1}
-    commit(writer, store, outcomes(rows, 1))
-    assert held(store) == {"docs_x": {}}
+    check_alone(store)
+    assert writer.fence.progress == {LANE.key: 3}
+    commit(writer, store, outcomes(rows, 3))
+    found = {"docs_x": {}, "docs_y": {"c": "some text", "moves": "some text"}}
+    assert held(store) == found
+    commit(writer, store, outcomes([tombstone("moves")], 7))
+    assert held(store)["docs_y"] == {"c": "some text"}
+
+
+def test_times_that_go_back(tmp_path: Path) -> None:
+    """Where the time of a lane goes back, the directory says which write wins, not a table."""
+    store = routed_in(tmp_path)
+    writer = opened(store)
+    rows = [
+        document("a", "docs_x", "1", time_ms=1),
+        document("a", "docs_y", "2", time_ms=5),
+        document("a", "docs_y", "3", time_ms=1),
+    ]
+    for offset, row in enumerate(rows):
+        commit(writer, store, outcomes([row], offset))
+    commit(writer, store, outcomes([document("a", "docs_x", "4", time_ms=3)], lane=OTHER))
+    assert without_empty(held(store)) == {"docs_x": {"a": "4"}}
+
+
+def test_two_names_that_a_file_system_takes_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second is refused before anything of the commit is written, also after a new start."""
+    path = TableStore.__dict__["path"].fget
+    monkeypatch.setattr(TableStore, "path", property(lambda own: path(own).lower()))
+    store = routed_in(tmp_path)
+    both = outcomes([document("a", "docs_A"), document("b", "docs_a")])
+    for _ in range(2):
+        with pytest.raises(SinkError, match=r"table\.name: docs_a: is there already"):
+            commit(opened(store), store, both)
+    assert store.tables().keys() == {"docs_A"}
+    assert held(store) == {"docs_A": {}}
+
+
+def test_refuses_other_columns(tmp_path: Path) -> None:
+    """A table that has other columns than the settings say is named at the start."""
+    store = routed_in(tmp_path)
+    commit(opened(store), store, outcomes([document("a", "docs_x")]))
+    with pytest.raises(SinkError, match=r"^table\.columns: .* do not fit table docs_x in"):
+        opened(routed_in(tmp_path, columns={"price": "float64"}))
+    with pytest.raises(SinkError, match=r"^source\.topics: table _headrace_directory.* one topic"):
+        opened(routed_in(tmp_path, several_topics=True))
+
+
+def test_a_second_writer_while_the_first_makes_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first writes nothing to a table that it has taken back; a deletion still finds all."""
+    store = routed_in(tmp_path)
+    first = opened(store)
+    commit(first, store, outcomes([document("other", "docs_x")]))
+    made = RoutedWriter._opened
+    seconds: list[RoutedWriter] = []
+
+    def made_late(writer: RoutedWriter, name: str) -> TableWriter:
+        if name == "docs_new" and not seconds:
+            monkeypatch.setattr(RoutedWriter, "_opened", made)
+            seconds.append(opened(store))
+        return made(writer, name)
+
+    monkeypatch.setattr(RoutedWriter, "_opened", made_late)
+    with pytest.raises(SinkError, match="a second copy"):
+        commit(first, store, outcomes([document("a", "docs_new")], 1))
+    both = outcomes([document("a", "docs_new"), tombstone("a")], 1)
+    commit(seconds[0], store, both)
+    assert without_empty(held(store)) == {"docs_x": {"other": "some text"}}
 
 
 def test_a_second_writer_ends_the_first(tmp_path: Path) -> None:
