@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections import Counter
 from contextlib import suppress
@@ -447,6 +448,23 @@ def test_forgetting_is_cut_off(
     assert held(store) == {"docs_x": {"a": "some text"}, "docs_y": {"b": "some text"}}
 
 
+def test_a_table_that_is_gone_gets_what_was_patched(tmp_path: Path) -> None:
+    """A document that metadata alone have moved to it finds its text where it was before."""
+    store = routed_in(tmp_path)
+    rows = [document("a", "docs_x", "1"), document("a", "docs_y", "1", patch=True)]
+    writer = opened(store)
+    for offset, row in enumerate(rows):
+        commit(writer, store, outcomes([row], offset))
+    shutil.rmtree(store.table("docs_y").path)
+    with pytest.raises(WriterLostError):
+        opened(store)
+    writer = opened(store)
+    commit(writer, store, outcomes(rows[:1]))
+    assert store.lookup(["a"])["a"].text == "1"
+    commit(writer, store, outcomes(rows[1:], 1))
+    assert held(store) == {"docs_x": {}, "docs_y": {"a": "1"}}
+
+
 def test_an_empty_table_that_is_gone_is_let_go(tmp_path: Path) -> None:
     """To delete the table of a tenant who has left costs nothing, and makes room."""
     store = routed_in(tmp_path, max_tables=1)
@@ -673,6 +691,8 @@ def test_rows_are_looked_up_in_their_tables(tmp_path: Path) -> None:
     found = store.lookup(["a", "b", "c", "d"])
     assert {identity: row.text for identity, row in found.items()} == {"a": "1", "b": "2"}
     assert store.vectors(["a", "b"]) == {}  # no hashes were told
+    # What it keeps of them is its own: the writer's process gets none of it.
+    assert pickle.loads(pickle.dumps(store)) == store  # noqa: S301 - its own
 
 
 def test_tables_are_kept_up(tmp_path: Path) -> None:
