@@ -253,7 +253,7 @@ class Trial:
         first.leave()
         # Bytewax's own store must not be shared by two copies; one started by mistake has its own.
         second = self.make_flow()
-        second.recovery = self.folder / "recovery-2"
+        second.recovery = self.folder / f"recovery-{len(self.disturbances)}"
         self.flow = Supervised(second).start()
         codes = first.flow.wait(timeout_s)
         self.note(f"second copy; the first ended with {codes}")
