@@ -322,7 +322,7 @@ def _compare_table(
     table: tuple[str, str],
 ) -> None:
     wanted = _final_state(given)
-    vectors = _last_vectors(findings)
+    messages = _last_messages(findings)
     rows = _rows(table)
     alive = [row for row in rows if not row["deleted"]]
     report.table_rows = len(alive)
@@ -331,15 +331,18 @@ def _compare_table(
     for (identity, where), times in [*Counter(firsts).items(), *Counter(living).items()]:
         if times > 1:
             report.table_faults.append(f"{identity}: {times} rows in {where or 'the table'}")
-    found = {row["id"]: row for row in alive}
-    for identity in wanted.keys() ^ found.keys():
+    found = {row["id"]: row for row in alive if not row["chunk"]}
+    pieces: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in alive:
+        pieces[row["id"]].append(row)
+    for identity in wanted.keys() ^ pieces.keys():
         kind = "missing" if identity in wanted else "should be deleted"
         report.table_faults.append(f"{identity}: {kind}")
     for identity in wanted.keys() & found.keys():
-        report.table_faults.extend(
-            f"{identity}: {fault}"
-            for fault in _row_faults(wanted[identity], found[identity], vectors.get(identity))
-        )
+        message = messages.get(identity)
+        told = [*_row_faults(wanted[identity], found[identity], message)]
+        told += _piece_faults(pieces[identity], message)
+        report.table_faults.extend(f"{identity}: {fault}" for fault in told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +367,8 @@ def _final_state(given: Sequence[Given]) -> dict[str, _State]:
     return states
 
 
-def _last_vectors(findings: Sequence[Finding]) -> dict[str, np.ndarray]:
+def _last_messages(findings: Sequence[Finding]) -> dict[str, Embedding]:
+    """The last embedding of each document."""
     last: dict[str, Finding] = {}
     for finding in findings:
         if finding.outcome == "embedding":
@@ -372,15 +376,30 @@ def _last_vectors(findings: Sequence[Finding]) -> dict[str, np.ndarray]:
             held = last.get(identity)
             if held is None or finding.place > held.place:
                 last[identity] = finding
-    return {identity: _vector(finding) for identity, finding in last.items()}
+    return {name: Embedding.FromString(finding.value or b"") for name, finding in last.items()}
 
 
-def _vector(finding: Finding) -> np.ndarray:
-    message = Embedding.FromString(finding.value or b"")
-    return np.frombuffer(message.vector, "<f4" if message.dtype == "float32" else "<f2")
+def _vector(message: Embedding, data: bytes) -> np.ndarray:
+    return np.frombuffer(data, "<f4" if message.dtype == "float32" else "<f2")
 
 
-def _row_faults(wanted: _State, row: Mapping[str, Any], vector: np.ndarray | None) -> Iterator[str]:
+def _piece_faults(rows: Sequence[Mapping[str, Any]], message: Embedding | None) -> Iterator[str]:
+    """What is wrong with the rows of a document: a row for each chunk, all of one write."""
+    if message is None:
+        return
+    wanted = [message.vector, *(chunk.vector for chunk in message.chunks)]
+    rows = sorted(rows, key=lambda row: int(row["chunk"]))
+    if [row["chunk"] for row in rows] != list(range(len(wanted))):
+        yield f"chunks {[row['chunk'] for row in rows]} instead of {len(wanted)}"
+        return
+    if len({(row.get("table"), row["source_offset"]) for row in rows}) > 1:
+        yield "chunks of several writes, or in several tables"
+    for row, data in zip(rows, wanted, strict=True):
+        if _cosine(row["vector"], _vector(message, data)) < SAME_VECTOR:
+            yield f"chunk {row['chunk']}: vector unlike the topic's"
+
+
+def _row_faults(wanted: _State, row: Mapping[str, Any], message: Embedding | None) -> Iterator[str]:
     if row["text"] != wanted.text:
         yield f"text {row['text']!r:.60} instead of {wanted.text!r:.60}"
     typed = {name: row[name] for name in wanted.metadata if name in row}
@@ -391,8 +410,8 @@ def _row_faults(wanted: _State, row: Mapping[str, Any], vector: np.ndarray | Non
         yield f"offset {row['source_offset']} instead of {wanted.place}"
     if "table" in row and row["table"] != TENANTS.partition("{")[0] + wanted.metadata["tenant"]:
         yield f"is in {row['table']}, and should be in that of {wanted.metadata['tenant']}"
-    if vector is None or _cosine(row["vector"], vector) < SAME_VECTOR:
-        yield "vector unlike the topic's"
+    if message is None:
+        yield "has no embedding on the topic"
 
 
 def _cosine(one: Sequence[float], other: np.ndarray) -> float:

@@ -21,12 +21,26 @@ def test_kills_of_a_flow_of_several_tables(
 ) -> None:
     """Kills, also of the writer alone, and a second copy leave each document in its one table.
 
-    Documents move among the tables all the while, are patched and deleted, and some records name a
-    table that there can't be.
+    Documents, of up to three chunks, move among the tables all the while, are patched and deleted,
+    and some records name a table that there can't be.
     """
-    with Trial(
-        broker, tmp_path, texts, records=2500, workers=2, rate=200, seed=21, tenants=5
-    ) as trial:
+    chunks = {
+        "HEADRACE_MODEL__MAX_CHUNKS": "3",
+        "HEADRACE_MODEL__MAX_TOKENS": "16",
+        "HEADRACE_MODEL__CHUNK_OVERLAP": "4",
+    }
+    trial = Trial(
+        broker,
+        tmp_path,
+        texts,
+        records=2500,
+        workers=2,
+        rate=150,
+        seed=21,
+        tenants=5,
+        settings=chunks,
+    )
+    with trial:
         trial.kill_between_commits("table")
         trial.kill_writer()
         trial.start_second_copy()
