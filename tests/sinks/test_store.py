@@ -218,3 +218,20 @@ def test_a_table_of_an_older_release_gets_its_columns(tmp_path: Path) -> None:
     again = Table(table.store, max_chunks=3)
     again.commit(outcomes([embedding("a", "abcdef", 3)], 5))
     assert [row["chunk_end"] for row in rows_of(table.store)] == [2, 4, 6, None]
+
+
+def test_a_table_is_gone_only_where_its_place_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a proxy before an object store says of a page is nothing about a table."""
+    store = store_in(tmp_path)
+    assert store.is_gone()
+    store.ensure()
+    assert not store.is_gone()
+
+    def away(*_: object) -> None:
+        raise OSError("LanceError(IO): Generic S3 error: 404 page not found")
+
+    monkeypatch.setattr(lance, "dataset", away)
+    with pytest.raises(SinkError, match=r"can't read table documents: .*404 page not found"):
+        store.is_gone()
