@@ -25,7 +25,7 @@ from flows.access import (
 )
 from flows.decoding import check_plan, decoder_of
 from flows.registering import embedding_schema, registry_of, values_of
-from flows.sampling import fit_of
+from flows.sampling import fit_of, tried
 from headrace.errors import HeadraceError, UsageError
 from operators.model import describe
 from operators.records import Lane
@@ -114,7 +114,7 @@ def _pipeline(
     with nullcontext() if registry is None else closing(registry):
         if registry is not None:
             yield from _schemas(registry, settings, topics)
-        if reached and flow == "embed" and (settings.source.mapped or settings.table.routed):
+        if reached and flow == "embed" and tried(settings):
             yield _records(kafka, settings, registry, topics)
     yield model
     if encoder is None:
@@ -233,8 +233,7 @@ def _records(
     except HeadraceError as error:
         return Item("records", "problem", str(error))
     if not fit.records:
-        tried = "source.text" if settings.source.mapped else "table.name"
-        return Item("records", "warning", f"there are none yet to try {tried} on")
+        return Item("records", "warning", f"there are none yet to try {tried(settings)} on")
     state: State = "problem" if fit.none_fits else "warning" if fit.fault else "ok"
     return Item("records", state, str(fit))
 

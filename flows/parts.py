@@ -19,7 +19,7 @@ from flows.access import (
 from flows.decoding import check_plan, decoder_of
 from flows.frame import Frame, Wanted, frames_of, settle
 from flows.host import naming
-from flows.sampling import check_fit, fit_of
+from flows.sampling import check_fit, fit_of, tried
 from flows.settings import Settings, load
 from operators.activity import ActivityStep, Fading
 from operators.background import Ahead, Background
@@ -114,8 +114,7 @@ def _embedding_tables(settings: Settings, encoder: Encoder) -> dict[str, TableSt
 def _embedding_parts(frame: Frame) -> EmbeddingParts:
     settings = frame.settings
     decode = decoder_of(settings, frame.values)
-    if settings.source.mapped or settings.table.routed:
-        setting = "source.text" if settings.source.mapped else "table.name"
+    if setting := tried(settings):
         check_fit(fit_of(frame.kafka, frame.lanes, decode), setting, fresh=frame.is_fresh)
     # Of one topic a document stays in the lane of its key; else another may have written it.
     step = frame.embed("table", kept=len(settings.source.topics) == 1 and settings.source.by_key)

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from clients.kafka import KafkaConfig
+    from flows.settings import Settings
     from operators.records import DocumentBatch, Lane, RecordBatch
 
-__all__ = ["Fit", "check_fit", "fit_in", "fit_of"]
+__all__ = ["Fit", "check_fit", "fit_in", "fit_of", "tried"]
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +54,13 @@ class Fit:
         told = f"of the {self.records} newest records {self.documents} fit"
         told += f", {self.passed} are passed over" * (self.passed > 0)
         return told + (f"; the last that does not: {self.fault}" if self.fault else "")
+
+
+def tried(settings: Settings) -> str:
+    """The setting that records may fit or not; empty where there is none to try on them."""
+    if settings.source.mapped:
+        return "source.text"
+    return "table.name" if settings.table.routed else ""
 
 
 def fit_of(

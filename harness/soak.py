@@ -49,12 +49,8 @@ def workers(trial: Trial) -> TrialResult:
                 trial.lose_recovery()
             elif number == 2 * KILLS // 3:
                 trial.rescale(workers=3)
-            elif number % 3 == 0:
-                trial.kill_between_commits("table" if number % 2 else "topic")
-            elif number % 3 == 1:
-                trial.kill_writer()
             else:
-                trial.kill_at_random()
+                _kill(trial, number)
         return trial.finish()
 
 
@@ -97,12 +93,8 @@ def tenants(trial: Trial) -> TrialResult:
         for number in range(KILLS):
             if number % 10 == 7:
                 trial.start_second_copy()
-            elif number % 3 == 0:
-                trial.kill_between_commits("table" if number % 2 else "topic")
-            elif number % 3 == 1:
-                trial.kill_writer()
             else:
-                trial.kill_at_random()
+                _kill(trial, number)
         return trial.finish()
 
 
@@ -180,6 +172,16 @@ def run(name: str, texts: Sequence[str], given: argparse.Namespace) -> bool:
     else:
         sys.stdout.write(f"  kept for a look: {folder}\n")
     return good
+
+
+def _kill(trial: Trial, number: int) -> None:
+    """One of several kills: between two commits, of the table's writer alone, at random."""
+    if number % 3 == 0:
+        trial.kill_between_commits("table" if number % 2 else "topic")
+    elif number % 3 == 1:
+        trial.kill_writer()
+    else:
+        trial.kill_at_random()
 
 
 def _ends(folder: Path) -> Counter[str]:

@@ -155,10 +155,10 @@ class RoutedStore:
         Raises:
             SinkError: A table can't be read.
         """
-        wanted = set(ids)
-        found = self._gathered(wanted, TableStore.lookup)
+        where = self._where(ids)
+        found = self._gathered(where, TableStore.lookup)
         # One that a killed writer had moved, and no other has noted yet, is in another table.
-        moved = {one for own in self._where(wanted - found.keys()).values() for one in own}
+        moved = {one for own in where.values() for one in own} - found.keys()
         for name in self.tables() if moved else ():
             table = self.table(name, self._caches)
             found |= table.lookup(moved) if table.exists() else {}
@@ -170,16 +170,16 @@ class RoutedStore:
         Raises:
             SinkError: A table can't be read.
         """
-        return self._gathered(ids, TableStore.vectors)
+        return self._gathered(self._where(ids), TableStore.vectors)
 
     def _gathered(
         self,
-        ids: Collection[str],
+        where: Mapping[str, Collection[str]],
         read: Callable[[TableStore, Collection[str]], Mapping[Key, Value]],
     ) -> dict[Key, Value]:
         """What the tables have of documents, each of its own."""
         found: dict[Key, Value] = {}
-        for table, own in self._where(ids).items():
+        for table, own in where.items():
             found |= read(self.table(table, self._caches), own)
         return found
 

@@ -112,7 +112,8 @@ class RoutedWriter:
         plain = rows.drop_columns(TABLE)
         self._make(share.merged.keys() - self._tables.keys())
         self._merge(share.merged, lambda own: _take(plain, own), progress)
-        self._settle(plain, share, progress, self._sequences)
+        self._leave(plain, share)
+        self._directory.commit(self._heads(plain, share), progress, tables=self._sequences())
 
     def keep_up(self) -> None:
         """Do what upkeep is due, of some of the tables that were written.
@@ -142,20 +143,16 @@ class RoutedWriter:
         """Seconds that each index took which was made or extended since the last call."""
         return tuple(chain.from_iterable(own.index_builds() for own in self._tables.values()))
 
-    def _settle(
-        self,
-        rows: pa.Table,
-        share: Shares,
-        progress: Mapping[str, int],
-        sequences: Callable[[], Mapping[str, int] | None],
-    ) -> None:
-        """Delete documents where they have left, and note where each is now."""
+    def _leave(self, rows: pa.Table, share: Shares) -> None:
+        """Delete documents where they were before."""
         schema = self._store.schema
         self._merge(
             share.leaving, lambda own: schema.tombstones(_take(rows, own), [0] * len(own)), {}
         )
-        heads = self._store.directory_schema.written(_take(rows, share.heads), share.tables)
-        self._directory.commit(heads, progress, tables=sequences())
+
+    def _heads(self, rows: pa.Table, share: Shares) -> pa.Table:
+        """The directory's rows of the writes that have won."""
+        return self._store.directory_schema.written(_take(rows, share.heads), share.tables)
 
     def _held(self, rows: pa.Table) -> pa.Table:
         """The directory's rows of some documents."""
@@ -250,8 +247,10 @@ class RoutedWriter:
         if len(heads):
             named = heads.append_column(TABLE, pa.array([name] * len(heads), pa.string()))
             log.info("rows noted", stage="table", table=name, rows=len(heads))
+            share = shares(named, entries(self._held(heads)))
+            self._leave(heads, share)
             # The sequences wait until all tables are looked through.
-            self._settle(heads, shares(named, entries(self._held(heads))), {}, lambda: None)
+            self._directory.commit(self._heads(heads, share), {})
 
     def _sequences(self) -> dict[str, int]:
         """What the directory is to know of each table."""

@@ -84,7 +84,7 @@ class TableWriter:
             SinkError: The table can't be written, or another writer has taken it over.
         """
         for _ in range(CONFLICT_RETRIES):
-            self._refresh()
+            self.confirm()
             fence = self.fence.after(self._name, progress, seeded=seeded, tables=tables, anew=anew)
             if self._try_merge(rows, fence):
                 self.fence = fence
@@ -92,12 +92,19 @@ class TableWriter:
         raise SinkError(f"table.name: {self._store.name}: others write to it without a pause")
 
     def confirm(self) -> None:
-        """See that this is still the table's writer.
+        """See that this is still the table's writer, and go on to its newest version.
 
         Raises:
             SinkError: Another writer has taken the table over, or it can't be read.
         """
-        self._refresh()
+        with self._store.reading():
+            if self._dataset.latest_version == self._dataset.version:
+                return
+        self._latest()
+        if self._store.fence(self._dataset).writer != self._name:
+            raise SinkError(
+                f"table.name: {self._store.name}: {SECOND_COPY} writes it; this one ends"
+            )
 
     def remove(self, condition: str) -> None:
         """Delete rows, not as documents are deleted, but as if they had never been.
@@ -105,7 +112,7 @@ class TableWriter:
         Raises:
             SinkError: The table can't be written, or another writer has taken it over.
         """
-        self._refresh()
+        self.confirm()
         with self._store.writing():
             self._dataset.delete(condition)
             self.rows = self._dataset.count_rows()
@@ -138,7 +145,7 @@ class TableWriter:
         Raises:
             SinkError: Another writer has taken the table over, or it can't be kept up.
         """
-        self._refresh()
+        self.confirm()
         self.keep_up()
 
     def _take_over(self) -> Fence:
@@ -183,21 +190,6 @@ class TableWriter:
         if not ids:
             return rows
         return self._dataset.to_table(filter=one_of(ids)).select(rows.schema.names)
-
-    def _refresh(self) -> None:
-        """Go on to the newest version, if that is this writer's.
-
-        Raises:
-            SinkError: Another writer has taken the table over, or it can't be read.
-        """
-        with self._store.reading():
-            if self._dataset.latest_version == self._dataset.version:
-                return
-        self._latest()
-        if self._store.fence(self._dataset).writer != self._name:
-            raise SinkError(
-                f"table.name: {self._store.name}: {SECOND_COPY} writes it; this one ends"
-            )
 
     def _latest(self) -> None:
         with self._store.reading():

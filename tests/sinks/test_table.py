@@ -269,13 +269,13 @@ def test_two_writers_that_meet_within_a_commit(tmp_path: Path) -> None:
     first = Table(store_in(tmp_path))
     second = Table(store_in(tmp_path))
     first.writer._dataset = first.store.open()
-    check = first.writer._refresh
+    check = first.writer.confirm
 
     def overtaken() -> None:
         check()
         second.commit(outcomes([embedding("a")]))
 
-    first.writer._refresh = overtaken  # type: ignore[method-assign]
+    first.writer.confirm = overtaken  # type: ignore[method-assign]
     with pytest.raises(SinkError, match="a second copy"):
         first.commit(outcomes([embedding("a"), embedding("b")]))
 
